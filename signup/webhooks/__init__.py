@@ -1,0 +1,1 @@
+"""Webhooks: every event reaches every endpoint that asked for it, signed, at least once."""
