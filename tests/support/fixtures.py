@@ -1,0 +1,45 @@
+"""Fixtures of the rig. tests/conftest.py names this file in `pytest_plugins`."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.support.browser import BrowserMissing, find_browser, open_browser
+from tests.support.needs import missing
+from tests.support.postgres import PostgresMissing, PostgresServer, running_postgres
+from tests.support.receiver import Receiver, running_receiver
+from tests.support.smtp import ScriptedSmtp, running_smtp
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One server for all tests of this process, started by the first that asks. Mark such tests `postgres`."""
+    try:
+        with running_postgres() as server:
+            yield server
+    except PostgresMissing as absent:
+        missing(str(absent))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """One headless browser for all tests of this process. Mark such tests `browser`."""
+    try:
+        find_browser()
+    except BrowserMissing as absent:
+        missing(str(absent))
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def smtp_server() -> Iterator[ScriptedSmtp]:
+    with running_smtp() as server:
+        yield server
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with running_receiver() as server:
+        yield server
