@@ -188,15 +188,16 @@ def tell(line: str) -> None:
 
 def prepare() -> Prepared:
     """The database is migrated and, on a first start in development, holds the demo."""
-    # Only here: settings are checked and the port is free before a second is spent on importing the application.
-    from signup import cli
-    from signup.app import create_app
     from signup.core.config import Config, ConfigError
 
     try:
         config = Config.from_env(os.environ)
     except ConfigError as error:
         raise UsageProblem("\n".join(error.problems)) from None
+    # Only here: a wrong setting is told before a second is spent on importing the application.
+    from signup import cli
+    from signup.app import create_app
+
     return cli.prepare(create_app(config))
 
 

@@ -1,0 +1,162 @@
+"""bin/run as a newcomer uses it: from any folder, in the foreground, stopped by a signal."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.ports import free_port
+from tests.support.servers import ROOT, Process, clean_environment, http_status
+from tests.support.waiting import wait_for
+
+# What product and issue promise for a second start on two cores.
+SECOND_START_SECONDS = 3.0
+
+
+@dataclass
+class Run:
+    process: Process
+    url: str
+    seconds_to_ready: float = 0.0
+
+    def lines(self) -> list[str]:
+        return self.process.output().splitlines()
+
+    def wait_ready(self) -> "Run":
+        def ready() -> bool:
+            self.process.check_alive()
+            return any(line.startswith("api docs ") for line in self.lines())
+
+        wait_for(ready, seconds=90, describe=f"bin/run ({self.lines()})")
+        return self
+
+    def descendants(self) -> list[psutil.Process]:
+        found: list[psutil.Process] = psutil.Process(self.process.popen.pid).children(recursive=True)
+        return found
+
+
+@contextmanager
+def bin_run(folder: Path, *, ignore_sigint: bool = False, **settings: str) -> Iterator[Run]:
+    port = settings.setdefault("PORT", str(free_port()))
+    environ = clean_environment(SIGNUP_INSTANCE=str(folder / "instance"), **settings)
+    log = folder / "run.log"
+    folder.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        # `bin/run &` in a script starts with SIGINT ignored.
+        prefix = ["sh", "-c", 'trap "" INT; exec "$0"'] if ignore_sigint else []
+        popen = subprocess.Popen(
+            [*prefix, str(ROOT / "bin" / "run")], cwd=folder, env=environ, stdout=output, stderr=output
+        )
+    run = Run(Process("bin/run", popen, log), f"http://127.0.0.1:{port}")
+    try:
+        yield run
+    finally:
+        if popen.poll() is None:
+            run.process.stop(20)
+
+
+@pytest.fixture(scope="module")
+def started_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where bin/run made database, secrets and demo before."""
+    folder = tmp_path_factory.mktemp("installed")
+    with bin_run(folder) as run:
+        run.wait_ready()
+        (folder / "first-lines").write_text("\n".join(run.lines()))
+    return folder
+
+
+def test_each_place_is_printed_when_started_first(started_once: Path) -> None:
+    lines = (started_once / "first-lines").read_text().splitlines()
+    keys = [line.rsplit(" ", 1)[0] for line in lines]
+    assert keys == ["form", "form", "mailbox", "console", "api docs", "api key"]
+    assert [line.rsplit("/", 1)[1] for line in lines[:2]] == ["demo-de", "demo-en"]
+
+
+def test_forms_mailbox_and_docs_answer_when_ready(started_once: Path) -> None:
+    with bin_run(started_once) as run:
+        run.wait_ready()
+        urls = [line.rsplit(" ", 1)[1] for line in run.lines() if not line.startswith("console")]
+        assert len(urls) == 4
+        assert {url: http_status(url, url.removeprefix(run.url)) for url in urls} == dict.fromkeys(urls, 200)
+
+
+def test_the_api_key_stays_secret_when_started_again(started_once: Path) -> None:
+    with bin_run(started_once) as run:
+        assert not [line for line in run.wait_ready().lines() if line.startswith("api key")]
+
+
+def test_a_second_start_is_quick_when_all_is_installed(started_once: Path) -> None:
+    taken = []
+    for _ in range(3):
+        began = time.monotonic()
+        with bin_run(started_once) as run:
+            run.wait_ready()
+            taken.append(time.monotonic() - began)
+    # The best of three: other tests share these two cores.
+    assert min(taken) < SECOND_START_SECONDS, taken
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_web_and_worker_stop_with_it_when_a_signal_comes(started_once: Path, number: signal.Signals) -> None:
+    with bin_run(started_once, ignore_sigint=True) as run:
+        run.wait_ready()
+        children = run.descendants()
+        commands = [" ".join(child.cmdline()) for child in children]
+        assert any("gunicorn" in command for command in commands)
+        assert any("flask worker" in command for command in commands)
+        run.process.popen.send_signal(number)
+        assert run.process.popen.wait(20) == 0, run.process.output()
+        assert not [child for child in children if child.is_running()]
+        assert http_status(run.url, "/healthz") == 0
+
+
+def test_ctrl_c_reaches_only_the_supervisor_when_running(started_once: Path) -> None:
+    with bin_run(started_once) as run:
+        run.wait_ready()
+        own = os.getpgid(run.process.popen.pid)
+        assert own not in {os.getpgid(child.pid) for child in run.descendants()}
+
+
+@pytest.mark.parametrize("victim", ["gunicorn", "flask worker"])
+def test_all_stop_with_exit_1_when_one_process_dies(started_once: Path, victim: str) -> None:
+    with bin_run(started_once) as run:
+        run.wait_ready()
+        supervisor, children = run.process.popen.pid, run.descendants()
+        # gunicorn's own child goes with its master.
+        next(c for c in children if victim in " ".join(c.cmdline()) and c.ppid() == supervisor).kill()
+        assert run.process.popen.wait(20) == 1
+        assert "process ended with code -9" in run.process.output()
+        wait_for(lambda: not [c for c in children if c.is_running()], describe="the end of the others")
+
+
+def test_one_clear_line_is_said_when_the_port_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with bin_run(tmp_path, PORT=str(port)) as run:
+            assert run.process.popen.wait(30) == 2
+            (line,) = run.lines()
+    assert f"port {port}" in line
+    assert not (tmp_path / "instance").exists()
+
+
+def test_the_problem_is_named_when_the_port_is_no_number(tmp_path: Path) -> None:
+    with bin_run(tmp_path, PORT="http") as run:
+        assert run.process.popen.wait(30) == 2
+        assert run.lines() == ["PORT must be a number from 1 to 65535, not 'http'"]
+
+
+def test_every_missing_setting_is_named_when_run_for_production(tmp_path: Path) -> None:
+    with bin_run(tmp_path, SIGNUP_ENV="production") as run:
+        assert run.process.popen.wait(30) == 2
+        output = run.process.output()
+    for name in ("SECRET_KEY", "SIGNUP_PEPPER", "SIGNUP_DATA_KEY", "MAIL_SERVER"):
+        assert f"{name} is missing" in output
+    assert "Traceback" not in output
