@@ -1,0 +1,136 @@
+"""A real browser shows every page and mail without a finding, at phone and desk width, light and dark."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from tests.design.conftest import ROOT, Renderer, pages
+from tests.support.browser import accessibility_violations
+
+pytestmark = pytest.mark.browser
+
+SHOTS = ROOT / ".cache" / "screenshots"
+MAILS = ("confirm", "already")
+MAIL_NAMES = [f"mail-{name}" for name in MAILS]
+WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
+
+
+class Quiet(WSGIRequestHandler):
+    """Serves without a line per request."""
+
+    def log(self, *_arguments: Any) -> None:
+        return
+
+
+@pytest.fixture(scope="module")
+def address(renderer: Renderer) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, renderer.app, request_handler=Quiet)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def _paths(language: str) -> list[tuple[str, str]]:
+    found = [(name, f"/page/{language}/{name}") for name in pages(language)]
+    return found + [(f"mail-{name}", f"/mail/{language}/{name}") for name in MAILS]
+
+
+def _watch(page: Any) -> list[str]:
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    return complaints
+
+
+@pytest.mark.req("F10")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "language"), [(360, "de"), (360, "en"), (1280, "de")])
+def test_axe_finds_nothing_when_every_page_is_opened(
+    chromium: Any, address: str, language: str, scheme: str, width: int
+) -> None:
+    height = 640 if width == 360 else 800
+    page = chromium.new_page(color_scheme=scheme, viewport={"width": width, "height": height})
+    complaints = _watch(page)
+    folder: Path = SHOTS / f"{scheme}-{width}-{language}"
+    folder.mkdir(parents=True, exist_ok=True)
+    findings = []
+    for name, path in _paths(language):
+        page.goto(address + path)
+        # Landmarks are a custom of web pages; mail clients bring their own.
+        tags = WCAG if name in MAIL_NAMES else (*WCAG, "best-practice")
+        page.screenshot(path=folder / f"{name}.png", full_page=True)
+        findings += [f"{name}: {finding}" for finding in accessibility_violations(page, tags=tags)]
+    page.close()
+    assert findings == []
+    assert complaints == []
+
+
+@pytest.mark.req("C9")
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_main_button_is_in_sight_when_confirming_on_a_small_phone(chromium: Any, address: str, language: str) -> None:
+    page = chromium.new_page(viewport={"width": 360, "height": 640})
+    for name in ("confirm-open", "confirm-young", "confirm-expired", "unsubscribe-active", "not-me-open"):
+        page.goto(f"{address}/page/{language}/{name}")
+        box = page.locator("button.primary").bounding_box()
+        assert box["y"] + box["height"] <= 640, name
+        assert box["height"] >= 54
+    page.close()
+
+
+@pytest.mark.parametrize("width", [320, 480, 768, 1600])
+def test_nothing_overflows_sideways_when_the_window_is_narrow_or_wide(chromium: Any, address: str, width: int) -> None:
+    page = chromium.new_page(viewport={"width": width, "height": 640})
+    for language in ("de", "en"):
+        for name, path in _paths(language):
+            page.goto(address + path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+    page.close()
+
+
+@pytest.mark.req("F10")
+def test_every_target_is_large_enough_when_touched(chromium: Any, address: str) -> None:
+    page = chromium.new_page(viewport={"width": 360, "height": 640})
+    small = []
+    for name, path in _paths("de"):
+        if name in ("docs", "mail", "mailbox") or name.startswith("mail-"):
+            continue
+        page.goto(address + path)
+        for target in page.locator("button, .links a, label.choice, input[type=email]").all():
+            box = target.bounding_box()
+            if box["height"] < 44:
+                small.append((name, target.inner_text(), box["height"]))
+    page.close()
+    assert small == []
+
+
+def test_focus_is_on_the_summary_and_visible_when_input_was_wrong(chromium: Any, address: str) -> None:
+    page = chromium.new_page(viewport={"width": 360, "height": 640})
+    page.goto(f"{address}/page/de/form-errors")
+    page.wait_for_function("document.activeElement.getAttribute('role') === 'group'")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('href')") == "#field-email"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.hash === '#field-email'")
+    page.close()
+
+
+def test_boxes_can_be_ticked_by_keyboard_and_forced_colours_keep_them_when_used(chromium: Any, address: str) -> None:
+    page = chromium.new_page(viewport={"width": 360, "height": 640}, forced_colors="active", reduced_motion="reduce")
+    page.goto(f"{address}/page/de/form")
+    box = page.locator("input[type=checkbox]").first
+    box.focus()
+    page.keyboard.press("Space")
+    assert box.is_checked()
+    assert box.evaluate("element => getComputedStyle(element).appearance") == "auto"
+    assert page.locator("button").evaluate("element => getComputedStyle(element).transitionDuration") == "0s"
+    page.close()
