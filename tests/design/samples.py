@@ -218,12 +218,15 @@ def english_pages() -> dict[str, tuple[str, dict[str, Any]]]:
     item = {**MAIL["item"], "received_at": WHEN, "url": "/dev/mailbox/1"}  # type: ignore[dict-item]
     held = {"to": "anna@beispiel.example", "reason": "one mail in 10 minutes", "at": WHEN}
     mail = {
-        "subject": item["subject"],
-        "headers": [("From", "Beispiel GmbH <post@beispiel.example>"), ("To", item["to"]), ("Date", "23 Nov 2026")],
+        "headers": [
+            ("Subject", item["subject"]),
+            ("From", "Beispiel GmbH <post@beispiel.example>"),
+            ("To", item["to"]),
+            ("Date", "23 Nov 2026"),
+        ],
         "text": MAIL["text"],
         "html_url": "/dev/mailbox/1/html",
         "raw_url": "/dev/mailbox/1/raw",
-        "mailbox_url": "/dev/mailbox",
     }
     return {
         "mailbox": ("dev/mailbox.html", {"items": [item, item], "held": [held]}),
