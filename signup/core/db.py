@@ -1,0 +1,312 @@
+"""The database: one commit per request, job or command, and every difference between SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from functools import cached_property
+from typing import Any
+
+from flask import Flask, current_app
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import (
+    CursorResult,
+    Engine,
+    MetaData,
+    Result,
+    Table,
+    event,
+    orm,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import DeclarativeBase, sessionmaker
+
+from signup.core import writes
+from signup.core.columns import Choice, Json, UtcDateTime
+from signup.core.config import Config
+from signup.core.errors import Busy
+from signup.core.signing import Keys
+from signup.core.writes import Write
+
+# A write waits this long for the ones before it; then the visitor is asked to try again.
+WRITE_WAIT_SECONDS = 5.0
+# How often a process asks again for the lock that another process holds.
+LOCK_POLL_SECONDS = 0.002
+# As many as a process has threads, and a few for commands; docs/operations.md adds them up.
+POOL_SIZE = 10
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+db = SQLAlchemy(metadata=Base.metadata)
+
+
+class Session(orm.Session):
+    """A unit of database work that knows the keys which open its rows.
+
+    `put`, `change` and `put_select` queue writes. They reach the database together, on PostgreSQL as one
+    statement, before the next read and before the commit.
+    """
+
+    _queue: list[Write]
+
+    def __init__(self, *, keys: Keys, config: Config, **options: Any) -> None:
+        super().__init__(**options)
+        self.keys = keys
+        self.config = config
+        self._queue = []
+
+    def put(self, model: type[Base], row: Mapping[str, Any], *, on_conflict: str = "") -> None:
+        """Queue one row; `on_conflict` is the SQL after the values, such as `ON CONFLICT DO NOTHING`."""
+        writes.add(self._queue, Write(_table(model), tuple(row), on_conflict), tuple(row.values()))
+
+    def change(self, model: type[Base], key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Queue an UPDATE of the one row that `key` names. A row may be changed once per transaction."""
+        write = Write(_table(model), tuple(values), "", key=tuple(key))
+        writes.add(self._queue, write, (*values.values(), *key.values()))
+
+    def put_select(
+        self, model: type[Base], row: Mapping[str, Any], computed: Mapping[str, str], source: str, values: Sequence[str]
+    ) -> None:
+        """Queue INSERT ... SELECT: one row like `row` for each row of `source`, with `computed` columns as SQL.
+
+        Args:
+            source: FROM and what follows, with `?` for each of `values`.
+        """
+        write = Write(_table(model), tuple(row), "", expressions=tuple(computed), source=source)
+        write.suffix = ", ".join(computed.values())
+        writes.add(self._queue, write, (*row.values(), *values))
+
+    def write_queued(self) -> None:
+        """What was queued is in the database now, not yet committed."""
+        if self._queue:
+            queue, self._queue = self._queue, []
+            writes.execute(self.connection(), queue)
+
+
+@event.listens_for(Session, "do_orm_execute")
+def _write_before_reading(state: orm.ORMExecuteState) -> None:
+    session = state.session
+    if isinstance(session, Session):
+        session.write_queued()
+
+
+def _table(model: type[Base]) -> Table:
+    table = model.__table__
+    assert isinstance(table, Table)  # noqa: S101 - a mapped class of ours is never a join
+    return table
+
+
+def upsert(
+    session: Session, model: type[Base], row: Mapping[str, Any], *, on: Sequence[str], update: Mapping[str, Any]
+) -> postgresql.Insert | sqlite.Insert:
+    """INSERT ... ON CONFLICT (`on`) DO UPDATE in the session's dialect; the row is locked afterwards either way."""
+    dialect = session.get_bind().dialect.name
+    insert = sqlite.insert(model) if dialect == "sqlite" else postgresql.insert(model)
+    return insert.values(**row).on_conflict_do_update(index_elements=list(on), set_=dict(update))
+
+
+def affected(result: Result[Any]) -> int:
+    """How many rows a bulk statement touched."""
+    return result.rowcount if isinstance(result, CursorResult) else 0
+
+
+_in_transaction: ContextVar[bool] = ContextVar("in_transaction", default=False)
+
+
+def assert_no_transaction() -> None:
+    """Refuse to go on while this thread has a transaction open.
+
+    Raises:
+        RuntimeError: a network call here would hold locks for as long as a stranger pleases.
+    """
+    if _in_transaction.get():
+        raise RuntimeError("a network call was about to be made inside a database transaction")
+
+
+class Database:
+    """One engine and the two ways to use it: `transaction` writes, `reading` reads."""
+
+    def __init__(self, engine: Engine, keys: Keys, config: Config) -> None:
+        self.engine = engine
+        self.sessions = sessionmaker(engine, class_=Session, expire_on_commit=False, keys=keys, config=config)
+
+    @cached_property
+    def sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def transaction(self, wait_seconds: float) -> Iterator[Session]:
+        with self._write_lock(wait_seconds), self._session(write=True) as session:
+            yield session
+            session.flush()
+            session.write_queued()
+            session.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        with self._session(write=False) as session:
+            yield session
+
+    @contextmanager
+    def _session(self, *, write: bool) -> Iterator[Session]:
+        if _in_transaction.get():
+            raise RuntimeError("transactions do not nest: the edge opens the one that there is")
+        mark = _in_transaction.set(True)
+        try:
+            with self.sessions() as session:
+                if self.sqlite:
+                    session.connection(execution_options={"begin_immediate": write})
+                yield session
+        except DBAPIError as error:
+            if error.connection_invalidated or _is_busy(error):
+                raise Busy("The service is busy. Please try again in a moment.", retry_after_seconds=5) from error
+            raise
+        finally:
+            _in_transaction.reset(mark)
+
+    @contextmanager
+    def _write_lock(self, wait_seconds: float) -> Iterator[None]:
+        """On SQLite all writers of all processes queue here; PostgreSQL needs no such thing."""
+        path = self.engine.url.database
+        if not self.sqlite or not path or path == ":memory:":
+            yield
+            return
+        with _file_lock(path + ".lock", wait_seconds):
+            yield
+
+
+_thread_locks: dict[str, threading.Lock] = {}
+
+
+@contextmanager
+def _file_lock(path: str, wait_seconds: float) -> Iterator[None]:
+    """Hold the advisory lock on `path`; threads queue among themselves, processes poll."""
+    threads = _thread_locks.setdefault(path, threading.Lock())
+    deadline = time.monotonic() + wait_seconds
+    if not threads.acquire(timeout=wait_seconds):
+        raise Busy("The service is busy. Please try again in a moment.", retry_after_seconds=5)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _flock(descriptor, deadline)
+            yield
+        finally:
+            os.close(descriptor)
+    finally:
+        threads.release()
+
+
+def _flock(descriptor: int, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Busy("The service is busy. Please try again in a moment.", retry_after_seconds=5) from None
+            time.sleep(LOCK_POLL_SECONDS)
+
+
+def _is_busy(error: DBAPIError) -> bool:
+    text = str(error.orig)
+    return "database is locked" in text or "could not connect" in text or "connection failed" in text
+
+
+def engine_options(config: Config) -> dict[str, Any]:
+    """The connection settings that each database needs, for Flask-SQLAlchemy."""
+    options: dict[str, Any] = {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_timeout": WRITE_WAIT_SECONDS}
+    if config.sqlite:
+        return {**options, "connect_args": {"check_same_thread": False, "timeout": WRITE_WAIT_SECONDS}}
+    return {**options, "pool_pre_ping": True}
+
+
+def _sqlite_connect(connection: Any, _record: object) -> None:
+    # The driver's own BEGIN comes too late for a read-then-write transaction; we send ours.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        # An answer "we have it" must survive a power cut.
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        # What is erased must not be found in the file.
+        "secure_delete=ON",
+        "cache_size=-16000",
+        "temp_store=MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _sqlite_begin(connection: Any) -> None:
+    immediate = connection.get_execution_options().get("begin_immediate", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def init_app(app: Flask, config: Config, keys: Keys) -> None:
+    """Give `app` its database; `transaction()` and `reading()` work in its context from now on."""
+    config.instance.mkdir(parents=True, exist_ok=True)
+    app.config["SQLALCHEMY_DATABASE_URI"] = config.database_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(config)
+    db.init_app(app)
+    with app.app_context():
+        engine = db.engine
+    if config.sqlite:
+        event.listen(engine, "connect", _sqlite_connect)
+        event.listen(engine, "begin", _sqlite_begin)
+    app.extensions["signup.database"] = Database(engine, keys, config)
+
+
+def database() -> Database:
+    found: Database = current_app.extensions["signup.database"]
+    return found
+
+
+def transaction(*, wait_seconds: float = WRITE_WAIT_SECONDS) -> AbstractContextManager[Session]:
+    """A context manager: the session of one commit. Everything in it is written, or nothing is.
+
+    Args:
+        wait_seconds: how long to queue behind other writers on SQLite.
+
+    Raises:
+        Busy: the queue did not get to us in time, or the database is away; nothing was written.
+    """
+    return database().transaction(wait_seconds)
+
+
+def reading() -> AbstractContextManager[Session]:
+    """A context manager: a session to read with, which never commits."""
+    return database().reading()
+
+
+__all__ = [
+    "Base",
+    "Choice",
+    "Database",
+    "Json",
+    "Session",
+    "UtcDateTime",
+    "affected",
+    "assert_no_transaction",
+    "database",
+    "db",
+    "init_app",
+    "reading",
+    "transaction",
+    "upsert",
+]
