@@ -1,0 +1,84 @@
+"""Tables of the append-only log: events, their disclosures, and what is published of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from signup.core.db import Base, Choice, UtcDateTime
+from signup.eventlog.kinds import EventType, FieldClass
+
+
+class Event(Base):
+    """One fact. The leaf holds salted digests only, so it may stay when the fact's content must go."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        Index("ix_event_contact", "contact_id", "occurred_at"),
+        Index("ix_event_controller", "controller_id", "occurred_at", "id"),
+        Index(
+            "ix_event_unsealed",
+            "occurred_at",
+            "id",
+            postgresql_where=text("leaf_index IS NULL"),
+            sqlite_where=text("leaf_index IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    controller_id: Mapped[str | None] = mapped_column(String(40))
+    contact_id: Mapped[str | None] = mapped_column(String(40))
+    kind: Mapped[EventType] = mapped_column(Choice(EventType))
+    occurred_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    leaf: Mapped[bytes] = mapped_column(LargeBinary)
+    leaf_index: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+
+
+class Disclosure(Base):
+    """One field of an event with its salt; removing the row removes the value for good."""
+
+    __tablename__ = "disclosure"
+
+    event_id: Mapped[str] = mapped_column(String(40), ForeignKey("event.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    field_class: Mapped[FieldClass] = mapped_column(Choice(FieldClass))
+    sealed: Mapped[bool] = mapped_column()
+    data: Mapped[bytes] = mapped_column(LargeBinary, info={"personal": "sealed under the person's data key"})
+
+
+class Publication(Base):
+    """What one event tells the outside: the exact bytes every endpoint receives."""
+
+    __tablename__ = "publication"
+    __table_args__ = (
+        Index("ix_publication_feed", "controller_id", "seq"),
+        Index("ix_publication_contact", "contact_id"),
+        Index(
+            "ix_publication_unnumbered",
+            "created_at",
+            "id",
+            postgresql_where=text("seq IS NULL"),
+            sqlite_where=text("seq IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    controller_id: Mapped[str] = mapped_column(String(40))
+    event_id: Mapped[str | None] = mapped_column(String(40), ForeignKey("event.id"))
+    contact_id: Mapped[str | None] = mapped_column(String(40))
+    type: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seq: Mapped[int | None] = mapped_column(BigInteger, unique=True)
+    sealed: Mapped[bool] = mapped_column()
+    payload: Mapped[bytes | None] = mapped_column(LargeBinary, info={"personal": "sealed under the person's data key"})
+
+
+class LinkHits(Base):
+    """How often one mailed link was opened; from some point on only counted, not told one by one."""
+
+    __tablename__ = "link_hits"
+
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    hits: Mapped[int] = mapped_column(Integer)

@@ -1,0 +1,251 @@
+"""The only writer of the event log, and the only remover of what its events disclose."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, update
+
+from signup.core.db import Session, affected, upsert
+from signup.core.values import SYSTEM, Actor, ClientInfo, new_id, rfc3339
+from signup.eventlog.kinds import FIELDS, SEALED_CLASSES, EventType, FieldClass
+from signup.eventlog.models import Disclosure, Event, LinkHits, Publication
+
+# 128 bits of salt a field: the digest in the leaf says nothing about the value.
+SALT_BYTES = 16
+LEAF_FORMAT = "doi.event/1"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The person an event is about, with the key that seals what we keep about them."""
+
+    contact_id: str
+    data_key: bytes
+
+
+@dataclass(frozen=True)
+class Published:
+    """A publication on its way out: what subscribers inside the same commit get to see."""
+
+    id: str
+    controller_id: str
+    type: str
+    created_at: datetime
+
+
+Subscriber = Callable[[Session, Published], None]
+_subscribers: list[Subscriber] = []
+
+
+def subscribe(subscriber: Subscriber) -> None:
+    """From now on `subscriber` runs in the commit of every publication. Called once, by the wiring."""
+    if subscriber not in _subscribers:
+        _subscribers.append(subscriber)
+
+
+def record(
+    session: Session,
+    controller_id: str | None,
+    kind: EventType,
+    fields: Mapping[str, Any],
+    *,
+    now: datetime,
+    subject: Subject | None = None,
+    actor: Actor = SYSTEM,
+) -> str:
+    """The fact is in the log once the caller commits: a leaf of salted digests, and one disclosure a field.
+
+    Args:
+        fields: name to JSON value; names and their classes are in `kinds.FIELDS`. None values are left out.
+
+    Returns:
+        The id of the event.
+
+    Rule: GDPR 7(1), the controller can demonstrate consent; GDPR 17, each field can go without the others.
+    """
+    ident = new_id("evt", now)
+    who = actor.kind if actor.id is None else f"{actor.kind}:{actor.id}"
+    everything = {"type": kind.value, "time": rfc3339(now), "actor": who, **fields}
+    disclosures = _disclosures({name: value for name, value in everything.items() if value is not None})
+    session.put(
+        Event,
+        {
+            "id": ident,
+            "controller_id": controller_id,
+            "contact_id": subject.contact_id if subject else None,
+            "kind": kind,
+            "occurred_at": now,
+            "leaf": leaf(data for _, _, data in disclosures),
+        },
+    )
+    for name, field_class, data in disclosures:
+        sealed = subject is not None and field_class in SEALED_CLASSES
+        session.put(
+            Disclosure,
+            {
+                "event_id": ident,
+                "name": name,
+                "field_class": field_class,
+                "sealed": sealed,
+                "data": session.keys.seal(subject.data_key, data) if sealed and subject else data,
+            },
+        )
+    return ident
+
+
+def count_hit(session: Session, token_hash: bytes) -> int:
+    """One more opening of a mailed link is counted.
+
+    Returns:
+        How many there were, this one included.
+    """
+    row = {"token_hash": token_hash, "hits": 1}
+    insert = upsert(session, LinkHits, row, on=["token_hash"], update={"hits": LinkHits.hits + 1})
+    return session.scalar(insert.returning(LinkHits.hits)) or 0
+
+
+def client_fields(client: ClientInfo | None) -> dict[str, Any]:
+    """The disclosures that say where a request came from and how we know."""
+    if client is None:
+        return {}
+    return {
+        "ip": client.ip,
+        "ip_source": client.ip_source,
+        "user_agent": client.user_agent,
+        "fetch_site": client.fetch_site or None,
+    }
+
+
+def _disclosures(fields: Mapping[str, Any]) -> list[tuple[str, FieldClass, bytes]]:
+    salts = os.urandom(SALT_BYTES * len(fields))
+    result = []
+    for position, (name, value) in enumerate(fields.items()):
+        salt = salts[position * SALT_BYTES : (position + 1) * SALT_BYTES]
+        result.append((name, FIELDS[name], canonical([_b64(salt), name, value])))
+    return result
+
+
+def leaf(disclosures: Iterable[bytes]) -> bytes:
+    """The part of an event that is kept for ever: the sorted digests of its disclosures."""
+    digests = sorted(_b64(hashlib.sha256(data).digest()) for data in disclosures)
+    return canonical({"sd": digests, "v": LEAF_FORMAT})
+
+
+def canonical(value: Any) -> bytes:
+    """`value` as canonical JSON, for strings, integers, booleans, lists and objects with ASCII keys.
+
+    Rule: RFC 8785; what it says of floating point numbers is not needed, so a float is refused.
+    """
+    _refuse_floats(value)
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _refuse_floats(value: Any) -> None:
+    if isinstance(value, float):
+        raise TypeError("a disclosure holds no floating point number: use an integer with its unit in the name")
+    if isinstance(value, dict):
+        for item in value.values():
+            _refuse_floats(item)
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_floats(item)
+
+
+def _b64(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def publish(
+    session: Session,
+    controller_id: str,
+    type_: str,
+    data: Mapping[str, Any],
+    *,
+    now: datetime,
+    event_id: str | None = None,
+    subject: Subject | None = None,
+) -> str:
+    """The change is told to the outside once the caller commits; the bytes are rendered here, once.
+
+    Returns:
+        The id of the publication: the same on every delivery, retry and replay.
+
+    Rule: Standard Webhooks 1.0.0, payload structure and idempotency key.
+    """
+    ident = new_id("msg", now)
+    envelope = {
+        "id": ident,
+        "type": type_,
+        "timestamp": rfc3339(now),
+        "schema_version": SCHEMA_VERSION,
+        "data": data,
+    }
+    payload = json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+    session.put(
+        Publication,
+        {
+            "id": ident,
+            "controller_id": controller_id,
+            "event_id": event_id,
+            "contact_id": subject.contact_id if subject else None,
+            "type": type_,
+            "created_at": now,
+            "sealed": subject is not None,
+            "payload": session.keys.seal(subject.data_key, payload) if subject else payload,
+        },
+    )
+    for subscriber in _subscribers:
+        subscriber(session, Published(ident, controller_id, type_, now))
+    return ident
+
+
+def redact(session: Session, event_ids: Iterable[str], classes: Iterable[FieldClass]) -> int:
+    """The fields of these classes are gone from these events, with their salts; every leaf stays valid.
+
+    Returns:
+        How many fields were removed.
+
+    Rule: GDPR 17(1), 5(1)(e).
+    """
+    removed = session.execute(
+        delete(Disclosure)
+        .where(Disclosure.event_id.in_(list(event_ids)), Disclosure.field_class.in_(list(classes)))
+        .execution_options(synchronize_session=False)
+    )
+    return affected(removed)
+
+
+def forget_person(session: Session, contact_ids: list[str]) -> None:
+    """Events and publications no longer say whom they are about, and hold nothing but residue.
+
+    Rule: GDPR 17(1). The leaves stay: once the salts are gone they are random bytes.
+    """
+    if not contact_ids:
+        return
+    about = (
+        Event.__table__.select().with_only_columns(Event.id).where(Event.contact_id.in_(contact_ids)).scalar_subquery()
+    )
+    quiet = {"synchronize_session": False}
+    session.execute(
+        delete(Disclosure)
+        .where(Disclosure.event_id.in_(about), Disclosure.field_class.in_(list(SEALED_CLASSES)))
+        .execution_options(**quiet)
+    )
+    session.execute(
+        update(Publication)
+        .where(Publication.contact_id.in_(contact_ids))
+        .values(payload=None, contact_id=None)
+        .execution_options(**quiet)
+    )
+    session.execute(
+        update(Event).where(Event.contact_id.in_(contact_ids)).values(contact_id=None).execution_options(**quiet)
+    )

@@ -1,0 +1,182 @@
+"""Outgoing and later work as leased rows: written with the change that asked for it, done at least once.
+
+A lease is nothing but a later `next_at`, so the work of a dead process falls due by itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Index, Integer, String, Text, delete, exists, func, or_, select, text, update
+from sqlalchemy.orm import Mapped, mapped_column
+
+from signup.core.db import Base, Json, Session, UtcDateTime
+from signup.core.values import new_id
+
+DUE = "due"
+DEAD = "dead"
+
+
+class JobRow(Base):
+    """One piece of work that waits; the row goes when the work is done."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        Index(
+            "ix_job_due", "kind", "next_at", postgresql_where=text("state = 'due'"), sqlite_where=text("state = 'due'")
+        ),
+        Index("uq_job_once", "once_key", unique=True),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(40))
+    payload: Mapped[dict[str, Any]] = mapped_column(Json)
+    state: Mapped[str] = mapped_column(String(10))
+    next_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    attempt: Mapped[int] = mapped_column(Integer)
+    lease_token: Mapped[str | None] = mapped_column(String(40))
+    once_key: Mapped[str | None] = mapped_column(String(80))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    error: Mapped[str | None] = mapped_column(Text)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Leased work: it is ours until the lease runs out, and nobody else's result can be overwritten by us."""
+
+    id: str
+    kind: str
+    payload: Mapped[dict[str, Any]] | dict[str, Any]
+    attempt: int
+    lease_token: str
+    created_at: datetime
+
+
+def enqueue(
+    session: Session,
+    kind: str,
+    payload: Mapping[str, Any],
+    *,
+    now: datetime,
+    due: datetime | None = None,
+    once_key: str | None = None,
+) -> str:
+    """Work of `kind` is due at `due` once the caller commits; with `once_key` at most one such row exists."""
+    ident = new_id("job", now)
+    row = {
+        "id": ident,
+        "kind": kind,
+        "payload": dict(payload),
+        "state": DUE,
+        "next_at": due or now,
+        "attempt": 0,
+        "lease_token": None,
+        "once_key": once_key,
+        "created_at": now,
+        "error": None,
+    }
+    session.put(JobRow, row, on_conflict="ON CONFLICT (once_key) DO NOTHING" if once_key else "")
+    return ident
+
+
+def any_due(session: Session, kind: str, *, now: datetime) -> bool:
+    """Whether a claim would find work; asking needs no lock."""
+    return bool(session.scalar(select(exists().where(JobRow.kind == kind, JobRow.state == DUE, JobRow.next_at <= now))))
+
+
+def claim(session: Session, kind: str, *, now: datetime, limit: int, lease_seconds: float) -> list[Job]:
+    """Lease up to `limit` due jobs of `kind`, oldest first; no other worker gets them until the lease ends."""
+    token = secrets.token_hex(8)
+    due = (
+        select(JobRow.id)
+        .where(JobRow.kind == kind, JobRow.state == DUE, JobRow.next_at <= now)
+        .order_by(JobRow.next_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    leased = (
+        update(JobRow)
+        .where(JobRow.id.in_(due.scalar_subquery()))
+        .values(next_at=now + timedelta(seconds=lease_seconds), attempt=JobRow.attempt + 1, lease_token=token)
+        .returning(JobRow.id, JobRow.kind, JobRow.payload, JobRow.attempt, JobRow.created_at)
+        .execution_options(synchronize_session=False)
+    )
+    rows = sorted(session.execute(leased), key=lambda row: row.id)
+    return [Job(row.id, row.kind, row.payload, row.attempt, token, row.created_at) for row in rows]
+
+
+def finish(session: Session, done: Sequence[Job]) -> None:
+    """The jobs are gone, unless their lease has passed to another worker meanwhile."""
+    if done:
+        tokens = {job.lease_token for job in done}
+        session.execute(
+            delete(JobRow)
+            .where(JobRow.id.in_([job.id for job in done]), JobRow.lease_token.in_(tokens))
+            .execution_options(synchronize_session=False)
+        )
+
+
+def retry(session: Session, job: Job, *, at: datetime, error: str, burns_attempt: bool = True) -> None:
+    """The job is due again at `at`; without `burns_attempt` the try that failed does not count."""
+    _change(
+        session,
+        job,
+        next_at=at,
+        error=error,
+        attempt=job.attempt if burns_attempt else job.attempt - 1,
+        lease_token=None,
+    )
+
+
+def bury(session: Session, job: Job, *, error: str) -> None:
+    """The job stays visible as dead and is not tried again."""
+    _change(session, job, state=DEAD, error=error, lease_token=None)
+
+
+def _change(session: Session, job: Job, **values: Any) -> None:
+    session.execute(
+        update(JobRow)
+        .where(JobRow.id == job.id, JobRow.lease_token == job.lease_token)
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def every(session: Session, kind: str, *, now: datetime) -> None:
+    """A timed job exists exactly once, due at once when it is new."""
+    enqueue(session, kind, {}, now=now, once_key=kind)
+
+
+def next_run(now: datetime, every_seconds: float) -> datetime:
+    """When a timed job that ran at `now` is due again."""
+    return now + timedelta(seconds=every_seconds)
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """How much of one kind waits, and since when."""
+
+    kind: str
+    due: int
+    dead: int
+    oldest_due_at: datetime | None
+
+
+def backlog(session: Session, *, now: datetime) -> list[Backlog]:
+    """One line a kind of job."""
+    is_due = (JobRow.state == DUE) & (JobRow.next_at <= now)
+    rows = session.execute(
+        select(
+            JobRow.kind,
+            func.count().filter(is_due),
+            func.count().filter(JobRow.state == DEAD),
+            func.min(JobRow.next_at).filter(is_due),
+        )
+        .where(or_(is_due, JobRow.state == DEAD))
+        .group_by(JobRow.kind)
+    )
+    return [Backlog(kind, due, dead, oldest) for kind, due, dead, oldest in rows]
