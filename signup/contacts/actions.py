@@ -1,0 +1,160 @@
+"""Finding and adding contacts, and opening what is sealed for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, select
+
+from signup.contacts.models import Contact, DataKey
+from signup.core.db import Session, upsert
+from signup.core.errors import NotFound
+from signup.core.values import EmailAddress, new_id
+from signup.eventlog.record import Subject
+
+
+@dataclass(frozen=True)
+class Found:
+    """A contact we hold now, and whether it is new in this transaction."""
+
+    subject: Subject
+    email: str
+    fresh: bool
+
+    @property
+    def contact_id(self) -> str:
+        return self.subject.contact_id
+
+
+def address_key(session: Session, controller_id: str, email: EmailAddress) -> bytes:
+    """The keyed hash under which an address is found, per controller."""
+    return session.keys.keyed_hash("address", f"{controller_id}|{email.comparable}")
+
+
+def find_or_add(
+    session: Session,
+    controller_id: str,
+    email: EmailAddress,
+    *,
+    locale: str,
+    origin: Mapping[str, Any],
+    legal_basis: str,
+    now: datetime,
+) -> Found:
+    """The contact with this address exists, and its row is ours until the commit.
+
+    An existing contact is returned as it is: a sign-up that nobody confirmed must not change a profile.
+    """
+    ident = new_id("con", now)
+    row = {
+        "id": ident,
+        "controller_id": controller_id,
+        "email": email.normalised,
+        "email_typed": email.typed,
+        "address_key": address_key(session, controller_id, email),
+        "locale": locale,
+        "origin": dict(origin),
+        "legal_basis": legal_basis,
+        "version": 1,
+        "created_at": now,
+        "updated_at": now,
+    }
+    insert = upsert(
+        session, Contact, row, on=["controller_id", "address_key"], update={"controller_id": controller_id}
+    ).returning(Contact.id, Contact.email)
+    held = session.execute(insert).one()
+    if held.id != ident:
+        return Found(Subject(held.id, open_key(session, held.id)), held.email, fresh=False)
+    plain, wrapped = session.keys.new_data_key()
+    session.put(DataKey, {"contact_id": ident, "wrapped": wrapped})
+    return Found(Subject(ident, plain), held.email, fresh=True)
+
+
+def open_key(session: Session, contact_id: str) -> bytes:
+    """The contact's data key.
+
+    Raises:
+        NotFound: the contact was erased, and its key with it.
+    """
+    wrapped = session.scalar(select(DataKey.wrapped).where(DataKey.contact_id == contact_id))
+    if wrapped is None:
+        raise NotFound("There is no such contact.")
+    return session.keys.unwrap(wrapped)
+
+
+def open_keys(session: Session, contact_ids: Sequence[str]) -> dict[str, bytes]:
+    """The data keys of those of the contacts that are still held."""
+    rows = session.execute(select(DataKey.contact_id, DataKey.wrapped).where(DataKey.contact_id.in_(contact_ids)))
+    return {contact_id: session.keys.unwrap(wrapped) for contact_id, wrapped in rows}
+
+
+@dataclass(frozen=True)
+class ContactView:
+    """A contact as the API shows it."""
+
+    id: str
+    email: str
+    locale: str
+    origin: dict[str, Any]
+    legal_basis: str
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+_VIEW = (
+    Contact.id,
+    Contact.email,
+    Contact.locale,
+    Contact.origin,
+    Contact.legal_basis,
+    Contact.version,
+    Contact.created_at,
+    Contact.updated_at,
+)
+
+
+def get(session: Session, controller_id: str, contact_id: str) -> ContactView:
+    """The contact with this id.
+
+    Raises:
+        NotFound: this controller holds no such contact.
+    """
+    row = session.execute(
+        select(*_VIEW).where(Contact.controller_id == controller_id, Contact.id == contact_id)
+    ).first()
+    if row is None:
+        raise NotFound("There is no such contact.")
+    return ContactView(*row)
+
+
+def find(session: Session, controller_id: str, email: EmailAddress) -> ContactView | None:
+    """The contact with this address, if this controller holds one."""
+    key = address_key(session, controller_id, email)
+    row = session.execute(
+        select(*_VIEW).where(Contact.controller_id == controller_id, Contact.address_key == key)
+    ).first()
+    return ContactView(*row) if row else None
+
+
+def page(
+    session: Session, controller_id: str, *, after: str, limit: int, email: EmailAddress | None = None
+) -> list[ContactView]:
+    """Contacts in the order of their ids, after the id `after`."""
+    query = select(*_VIEW).where(Contact.controller_id == controller_id, Contact.id > after)
+    if email is not None:
+        query = query.where(Contact.address_key == address_key(session, controller_id, email))
+    return [ContactView(*row) for row in session.execute(query.order_by(Contact.id).limit(limit))]
+
+
+def forget(session: Session, contact_ids: Sequence[str]) -> None:
+    """The contacts and their data keys are gone; whatever was sealed for them can never be opened again.
+
+    Rule: GDPR 17(1).
+    """
+    quiet = {"synchronize_session": False}
+    session.execute(delete(DataKey).where(DataKey.contact_id.in_(contact_ids)).execution_options(**quiet))
+    session.execute(delete(Contact).where(Contact.id.in_(contact_ids)).execution_options(**quiet))

@@ -1,0 +1,40 @@
+"""The data subject as we hold it, and the key that opens what we keep about them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from signup.core.db import Base, Json, UtcDateTime
+
+
+class Contact(Base):
+    __tablename__ = "contact"
+    __table_args__ = (
+        Index("uq_contact_address", "controller_id", "address_key", unique=True),
+        Index("ix_contact_list", "controller_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"))
+    email: Mapped[str] = mapped_column(Text, info={"personal": "the address as normalised"})
+    email_typed: Mapped[str] = mapped_column(Text, info={"personal": "the address as typed"})
+    address_key: Mapped[bytes] = mapped_column(LargeBinary, info={"personal": "keyed hash of the address"})
+    locale: Mapped[str] = mapped_column(String(10), info={"personal": "language of the form"})
+    origin: Mapped[dict[str, Any]] = mapped_column(Json, info={"personal": "how the contact came about"})
+    legal_basis: Mapped[str] = mapped_column(String(20))
+    version: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class DataKey(Base):
+    """One person's wrapped key. Kept apart so that backups can leave it out and deleting it shreds them."""
+
+    __tablename__ = "data_key"
+
+    contact_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    wrapped: Mapped[bytes] = mapped_column(LargeBinary, info={"personal": "opens the person's sealed data"})

@@ -1,0 +1,234 @@
+"""Making, publishing and finding forms."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from signup.core.db import Session
+from signup.core.errors import Conflict, Invalid, NotFound
+from signup.core.values import LOCALES, Actor, new_id
+from signup.eventlog.kinds import EventType
+from signup.eventlog.record import canonical, record
+from signup.forms.models import Form, FormVersion
+from signup.forms.rules import FormView, origin_of
+from signup.purposes import actions as purposes
+from signup.purposes.actions import ControllerView
+from signup.purposes.models import Controller
+
+
+@dataclass(frozen=True)
+class NewForm:
+    """What staff say of a form; wording of the purposes comes from the texts in force."""
+
+    slug: str
+    name: str
+    locale: str
+    title: str
+    intro: str
+    email_label: str
+    submit_label: str
+    note: str
+    purposes: tuple[str, ...]
+    allowed_origins: tuple[str, ...] = ()
+
+
+def create(session: Session, controller: ControllerView, new: NewForm, *, now: datetime) -> str:
+    """The form exists, without a version, so nobody can use it before it is published.
+
+    Returns:
+        Its id.
+
+    Raises:
+        Invalid, Conflict: the message says what to mend.
+    """
+    purposes.check_slug(new.slug, "form slug")
+    if new.locale not in LOCALES:
+        raise Invalid(f"The locale must be one of {', '.join(LOCALES)}.")
+    for origin in new.allowed_origins:
+        if origin_of(origin.replace("*.", "")) != origin.replace("*.", ""):
+            raise Invalid(f"{origin!r} is not an origin such as https://example.org.")
+    if session.scalar(select(Form.id).where(Form.slug == new.slug)):
+        raise Conflict(f"There is a form {new.slug!r} already.")
+    form = Form(
+        id=new_id("frm", now),
+        controller_id=controller.id,
+        slug=new.slug,
+        name=new.name,
+        closed=False,
+        allowed_origins=list(new.allowed_origins),
+        live_version=0,
+        created_at=now,
+    )
+    session.add(form)
+    session.flush()
+    return form.id
+
+
+def define(session: Session, controller: ControllerView, new: NewForm) -> dict[str, Any]:
+    """The frozen definition of the next version: texts and notice as they are in force now.
+
+    Raises:
+        Invalid: a purpose does not exist, or has no consent text in the form's language.
+    """
+    known = {item.slug: item for item in purposes.list_purposes(session, controller.id)}
+    items = []
+    for slug in new.purposes:
+        if slug not in known:
+            raise Invalid(f"There is no purpose {slug!r}.")
+        purpose = known[slug]
+        text = purposes.text_in_force(session, controller.id, purpose.id, new.locale)
+        items.append(
+            {
+                "id": purpose.id,
+                "slug": slug,
+                "topic": purpose.topic,
+                "label": purpose.label.get(new.locale, slug),
+                "hint": purpose.hint.get(new.locale, ""),
+                "text": text.text,
+                "text_sha256": text.sha256,
+                "text_version": text.version,
+            }
+        )
+    if not items:
+        raise Invalid("A form needs at least one purpose.")
+    return {
+        "title": new.title,
+        "intro": new.intro,
+        "email_label": new.email_label,
+        "submit_label": new.submit_label,
+        "note": new.note,
+        "purposes": items,
+        "privacy_url": controller.privacy_url,
+        "notice": {"url": controller.privacy_url, "controller": controller.name, "address": controller.address},
+    }
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One version as it will be shown: its definition, and the page with every box unticked."""
+
+    locale: str
+    definition: dict[str, Any]
+    html: str
+    css_sha256: str
+
+
+def publish(
+    session: Session, controller: ControllerView, form_id: str, page: Rendered, *, actor: Actor, now: datetime
+) -> int:
+    """The form has one more version, which is in force and never changes.
+
+    Returns:
+        The version's number.
+
+    Rule: GDPR 7(1) and EDPB 05/2020 no. 108, a copy of the information presented.
+    """
+    form = session.scalars(select(Form).where(Form.id == form_id).with_for_update()).one()
+    number = form.live_version + 1
+    content = canonical(
+        {"css": page.css_sha256, "definition": page.definition, "html": page.html, "locale": page.locale}
+    )
+    digest = hashlib.sha256(content).hexdigest()
+    session.add(
+        FormVersion(
+            id=new_id("fv", now),
+            controller_id=controller.id,
+            form_id=form_id,
+            number=number,
+            locale=page.locale,
+            definition=page.definition,
+            html=page.html,
+            css_sha256=page.css_sha256,
+            sha256=digest,
+            created_at=now,
+        )
+    )
+    form.live_version = number
+    session.flush()
+    fields = {"form": form.slug, "form_version": number, "form_sha256": digest}
+    record(session, controller.id, EventType.FORM_PUBLISHED, fields, now=now, actor=actor)
+    return number
+
+
+def set_closed(session: Session, controller_id: str, slug: str, closed: bool) -> None:
+    """The form answers 410 from now on, or takes sign-ups again."""
+    form = session.scalars(select(Form).where(Form.controller_id == controller_id, Form.slug == slug)).first()
+    if form is None:
+        raise NotFound(f"There is no form {slug!r}.")
+    form.closed = closed
+
+
+_CONTROLLER_FIELDS = tuple(ControllerView.__dataclass_fields__)
+_VIEW = (
+    Form.id,
+    Form.slug,
+    Form.closed,
+    Form.allowed_origins,
+    Form.live_version,
+    FormVersion.id,
+    FormVersion.number,
+    FormVersion.locale,
+    FormVersion.definition,
+    FormVersion.sha256,
+    *(getattr(Controller, name) for name in _CONTROLLER_FIELDS),
+)
+
+
+def _view(row: Sequence[Any]) -> FormView:
+    form, controller = row[: -len(_CONTROLLER_FIELDS)], row[-len(_CONTROLLER_FIELDS) :]
+    values = (*form[:3], tuple(form[3]), *form[4:], ControllerView(*controller))
+    return FormView(*values)
+
+
+def in_force(session: Session, slug: str) -> FormView:
+    """The form with its version in force.
+
+    Raises:
+        NotFound: no such form, or it was never published.
+    """
+    return _find(session, Form.slug == slug, FormVersion.number == Form.live_version)
+
+
+def version(session: Session, slug: str, number: int) -> FormView:
+    """The form with its version `number`, in force or archived.
+
+    Raises:
+        NotFound: there is no such version.
+    """
+    return _find(session, Form.slug == slug, FormVersion.number == number)
+
+
+def by_version_id(session: Session, version_id: str) -> FormView:
+    """The form with the version that a confirmation points at."""
+    return _find(session, FormVersion.id == version_id)
+
+
+def _find(session: Session, *where: Any) -> FormView:
+    row = session.execute(
+        select(*_VIEW)
+        .join(FormVersion, FormVersion.form_id == Form.id)
+        .join(Controller, Controller.id == Form.controller_id)
+        .where(*where)
+    ).first()
+    if row is None:
+        raise NotFound("There is no such form.")
+    return _view(row)
+
+
+def listed(session: Session, controller_id: str, *, after: str = "", limit: int = 100) -> list[FormView]:
+    """The controller's published forms in the order of their slugs, after the slug `after`."""
+    rows = session.execute(
+        select(*_VIEW)
+        .join(FormVersion, (FormVersion.form_id == Form.id) & (FormVersion.number == Form.live_version))
+        .join(Controller, Controller.id == Form.controller_id)
+        .where(Form.controller_id == controller_id, Form.slug > after)
+        .order_by(Form.slug)
+        .limit(limit)
+    )
+    return [_view(row) for row in rows]

@@ -1,0 +1,75 @@
+"""The sign-up form as a page: for visitors, and as the snapshot that evidence keeps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flask import render_template
+from flask_babel import force_locale
+from flask_babel import gettext as _
+from werkzeug.datastructures import MultiDict
+
+from signup.forms.rules import FieldError, FormView, SignupForm
+
+STYLESHEET = Path(__file__).parents[1] / "static" / "css" / "public.css"
+
+
+def messages(errors: Sequence[FieldError]) -> list[dict[str, str]]:
+    """What is wrong, in words that say what to do."""
+    texts = {
+        ("email", "required"): _("Please enter your e-mail address."),
+        ("email", "missing_at"): _("The e-mail address needs an @, as in name@example.org."),
+        ("email", "too_long"): _("This e-mail address is longer than any mailbox allows. Please shorten it."),
+        ("email", "non_ascii_local"): _("Please use an address without umlauts or accents before the @."),
+        ("email", "invalid"): _("This e-mail address cannot be right. Please check it."),
+        ("purpose", "required"): _("Please tick what you would like to receive."),
+        ("purpose", "unknown"): _("This choice is no longer offered. Please choose again."),
+        ("form_version", "unknown"): _("This form has changed. Please check it and send it again."),
+        ("origin", "unlisted"): _("Please check your entries and send the form from this page."),
+    }
+    return [
+        {"field": error.field, "code": error.code, "message": texts.get((error.field, error.code), error.code)}
+        for error in errors
+    ]
+
+
+def form_page(
+    view: FormView,
+    form: SignupForm | None = None,
+    *,
+    action: str,
+    hidden: Mapping[str, str],
+    errors: Sequence[FieldError] = (),
+    notice: str | None = None,
+) -> str:
+    """The form; boxes are ticked only when the visitor ticked them a moment ago."""
+    return render_template(
+        "forms/form.html",
+        form=form or SignupForm(formdata=MultiDict()),
+        definition=view.definition,
+        action=action,
+        hidden=dict(hidden),
+        errors=messages(errors),
+        notice=notice,
+        controller=view.controller,
+    )
+
+
+def snapshot(definition: Mapping[str, Any], locale: str, controller: Any) -> tuple[str, str]:
+    """The form as a visitor will see it, and the SHA-256 of its stylesheet in hex."""
+    with force_locale(locale):
+        html = render_template(
+            "forms/form.html",
+            form=SignupForm(formdata=MultiDict()),
+            definition=definition,
+            action="",
+            hidden={},
+            errors=[],
+            notice=None,
+            controller=controller,
+            locale=locale,
+        )
+    return html, hashlib.sha256(STYLESHEET.read_bytes()).hexdigest()

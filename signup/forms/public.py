@@ -1,0 +1,177 @@
+"""The hosted form and the sign-up POST, for visitors and for forms on other sites."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Blueprint, jsonify, make_response, redirect, render_template, request
+from flask_babel import gettext as _
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.wrappers import Response
+
+from signup.core.db import reading, transaction
+from signup.core.errors import NotFound
+from signup.core.values import EmailAddress, clean_text, utc_now
+from signup.forms import actions as forms
+from signup.forms import pages, rules
+from signup.forms.rules import FieldError, FormView
+from signup.subscriptions import requests
+from signup.subscriptions.requests import SignupRequest
+from signup.web import errors as web_errors
+from signup.web.request import client_info, config, speak, wants_json
+
+blueprint = Blueprint("forms", __name__)
+
+MAX_PAGE_CHARACTERS = 500
+FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+# A day: the list of origins a browser may remember.
+PREFLIGHT_SECONDS = 86_400
+
+
+@blueprint.get("/f/<slug>")
+def show(slug: str) -> Response:
+    with reading() as session:
+        view = forms.in_force(session, slug)
+    speak(view)
+    if view.closed:
+        return _closed(view)
+    html = pages.form_page(view, action=f"/f/{view.slug}", hidden=_hidden(view))
+    return make_response(html)
+
+
+@blueprint.route("/f/<slug>", methods=["OPTIONS"])
+def preflight(slug: str) -> Response:
+    with reading() as session:
+        view = forms.in_force(session, slug)
+    response = make_response("", 204)
+    response.headers["Allow"] = "GET, HEAD, OPTIONS, POST"
+    response.headers["Access-Control-Allow-Methods"] = "POST"
+    response.headers["Access-Control-Allow-Headers"] = "Content-Type, Accept"
+    response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
+    return _cors(view, response)
+
+
+@blueprint.post("/f/<slug>")
+def submit(slug: str) -> Response:
+    data = _body()
+    with reading() as session:
+        live = forms.in_force(session, slug)
+        view, step_up = _version_meant(session, live, data)
+    speak(live)
+    if live.closed:
+        return _cors(live, _closed(live))
+    checked = rules.check(view, data)
+    if not rules.origin_allowed(live.allowed_origins, request.headers.get("Origin"), config().public_url):
+        step_up.append(FieldError("origin", "unlisted"))
+    if checked.errors or step_up or checked.email is None:
+        return _cors(live, _again(live, checked.form, checked.errors, step_up))
+    ask = _ask(view, checked, data, checked.email)
+    with transaction() as session:
+        handle = requests.request(session, view, ask, now=utc_now())
+    return _cors(live, _accepted(view, handle))
+
+
+def _ask(view: FormView, checked: rules.Checked, data: MultiDict[str, str], email: EmailAddress) -> SignupRequest:
+    return SignupRequest(
+        email=email,
+        purposes=checked.purposes,
+        render_id=_short(data.get("render_id")),
+        stated_version=view.version if data.get("form_version") else None,
+        client=client_info(request),
+        origin_header=_short(request.headers.get("Origin"), MAX_PAGE_CHARACTERS),
+        page=_page(),
+    )
+
+
+def _accepted(view: FormView, handle: str) -> Response:
+    """The same for every address."""
+    if wants_json(request):
+        return make_response(jsonify({"status": "pending"}), 202)
+    return redirect(f"/f/{view.slug}/pending/{handle}", 303)
+
+
+def _body() -> MultiDict[str, str]:
+    """The submitted fields, whatever format they came in."""
+    if request.mimetype in FORM_TYPES:
+        return request.form
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType
+    try:
+        content = request.get_json()
+    except BadRequest:
+        raise BadRequest from None
+    if not isinstance(content, dict):
+        raise BadRequest
+    return MultiDict([(name, item) for name, value in content.items() for item in _texts(value)])
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [str(value)]
+    if isinstance(value, list):
+        return [item for item in value if isinstance(item, str)]
+    return []
+
+
+def _version_meant(session: Any, live: FormView, data: MultiDict[str, str]) -> tuple[FormView, list[FieldError]]:
+    """The version the visitor saw: an archived one counts while its chosen purposes still exist."""
+    stated = data.get("form_version")
+    if not stated or stated == str(live.version):
+        return live, []
+    unknown = [FieldError("form_version", "unknown")]
+    if not (stated.isascii() and stated.isdigit() and len(stated) < 9):
+        return live, unknown
+    try:
+        archived = forms.version(session, live.slug, int(stated))
+    except NotFound:
+        return live, unknown
+    offered = {item["id"] for item in live.purposes}
+    chosen = set(data.getlist("purpose"))
+    lost = [item for item in archived.purposes if item["slug"] in chosen and item["id"] not in offered]
+    return (live, unknown) if lost else (archived, [])
+
+
+def _again(
+    view: FormView, form: rules.SignupForm, problems: Sequence[FieldError], step_up: Sequence[FieldError]
+) -> Response:
+    """The same page with the values kept, or a problem a script can read."""
+    if wants_json(request):
+        listed = pages.messages([*problems, *step_up])
+        return web_errors.problem(422, "invalid", _("Please check your input."), more={"errors": listed})
+    notice = pages.messages(step_up)[0]["message"] if step_up else None
+    html = pages.form_page(view, form, action=f"/f/{view.slug}", hidden=_hidden(view), errors=problems, notice=notice)
+    return make_response(html, 422)
+
+
+def _closed(view: FormView) -> Response:
+    if wants_json(request):
+        return web_errors.problem(410, "closed", _("Sign-ups are no longer accepted here."))
+    return make_response(render_template("forms/closed.html", controller=view.controller), 410)
+
+
+def _hidden(view: FormView) -> dict[str, str]:
+    return {"form_version": str(view.version), "render_id": str(uuid.uuid4())}
+
+
+def _short(value: str | None, limit: int = rules.MAX_RENDER_ID) -> str | None:
+    return clean_text(value, limit) if value else None
+
+
+def _page() -> str | None:
+    """The page the form stood on, without its query: that may hold more than we need."""
+    return _short((request.headers.get("Referer") or "").partition("?")[0].partition("#")[0], MAX_PAGE_CHARACTERS)
+
+
+def _cors(view: FormView, response: Response) -> Response:
+    """Scripts of listed origins may read the answer; cookies are never part of it."""
+    response.headers.add("Vary", "Origin")
+    response.headers.add("Vary", "Accept")
+    origin = request.headers.get("Origin")
+    if origin and rules.origin_allowed(view.allowed_origins, origin, config().public_url):
+        response.headers["Access-Control-Allow-Origin"] = origin
+    return response

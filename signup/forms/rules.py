@@ -1,0 +1,129 @@
+"""What a form accepts: pure decisions on one immutable version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from werkzeug.datastructures import MultiDict
+from wtforms import Form as WtForm
+from wtforms import SelectMultipleField, StringField
+
+from signup.core.errors import Invalid
+from signup.core.values import EmailAddress
+from signup.purposes.actions import ControllerView
+
+# A render id is a UUID; anything longer is not ours.
+MAX_RENDER_ID = 64
+
+
+@dataclass(frozen=True)
+class FormView:
+    """A form with one of its versions and its controller: all that a page or a sign-up needs."""
+
+    id: str
+    slug: str
+    closed: bool
+    allowed_origins: tuple[str, ...]
+    live_version: int
+    version_id: str
+    version: int
+    locale: str
+    definition: Mapping[str, Any]
+    sha256: str
+    controller: ControllerView
+
+    @property
+    def purposes(self) -> list[dict[str, str]]:
+        return cast(list[dict[str, str]], self.definition["purposes"])
+
+
+class SignupForm(WtForm):  # type: ignore[misc] # WTForms ships no types
+    """The fields of every sign-up form; the choices come from the form's version."""
+
+    email = StringField()
+    purpose = SelectMultipleField(validate_choice=False)
+
+
+@dataclass(frozen=True)
+class FieldError:
+    field: str
+    code: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Input after the check: either `errors`, or an address and at least one purpose."""
+
+    form: SignupForm
+    errors: tuple[FieldError, ...]
+    email: EmailAddress | None
+    purposes: tuple[str, ...]
+
+
+def check(view: FormView, data: MultiDict[str, str]) -> Checked:
+    """Decide whether `data` can be a sign-up on this version of the form.
+
+    Unknown fields are ignored. A box that is not there is a no.
+
+    Rule: GDPR 4(11), an unambiguous act; CJEU C-673/17, no ticked box by default.
+    """
+    form = SignupForm(formdata=data)
+    errors: list[FieldError] = []
+    email: EmailAddress | None = None
+    try:
+        email = EmailAddress.parse(form.email.data or "")
+    except Invalid as invalid:
+        errors.append(FieldError("email", invalid.errors[0]["code"]))
+    wanted = list(dict.fromkeys(form.purpose.data or []))
+    offered = [item["slug"] for item in view.purposes]
+    if not wanted:
+        errors.append(FieldError("purpose", "required"))
+    elif any(slug not in offered for slug in wanted):
+        errors.append(FieldError("purpose", "unknown"))
+    return Checked(form, tuple(errors), email, tuple(slug for slug in offered if slug in wanted))
+
+
+def origin_of(url: str) -> str | None:
+    """Scheme, host and port of `url` as a browser writes an Origin header."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    default = 443 if parts.scheme == "https" else 80
+    return f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port and port != default else "")
+
+
+@lru_cache(maxsize=256)
+def _own_origin(public_url: str) -> str | None:
+    return origin_of(public_url)
+
+
+def origin_allowed(allowed: tuple[str, ...], origin: str | None, public_url: str) -> bool:
+    """Whether a sign-up may come from `origin` without a second look.
+
+    An empty list means every origin. `*.example.org` covers its subdomains. Our own page always may.
+    """
+    if not allowed:
+        return True
+    if not origin:
+        return False
+    return origin == _own_origin(public_url) or listed(allowed, origin)
+
+
+def listed(allowed: tuple[str, ...], origin: str) -> bool:
+    """Whether staff named this origin, or a pattern such as `https://*.example.org` that covers it."""
+    if origin in allowed:
+        return True
+    scheme, _, host = origin.partition("://")
+    for entry in allowed:
+        entry_scheme, _, entry_host = entry.rpartition("://")
+        if entry_host.startswith("*.") and host.endswith(entry_host[1:]) and entry_scheme in ("", scheme):
+            return True
+    return False

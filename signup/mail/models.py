@@ -1,0 +1,47 @@
+"""Every mail we owe, sent or held back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from signup.core.db import Base, Choice, UtcDateTime
+
+
+class MessageState(Enum):
+    QUEUED = "queued"
+    ACCEPTED = "accepted"
+    HELD = "held"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Message(Base):
+    """One mail. Its exact bytes stay sealed under the recipient's data key; Message-ID and hash name nobody."""
+
+    __tablename__ = "message"
+    __table_args__ = (
+        Index("ix_message_contact", "contact_id"),
+        Index("ix_message_list", "controller_id", "id"),
+        Index("uq_message_message_id", "message_id", unique=True),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"))
+    contact_id: Mapped[str | None] = mapped_column(String(40))
+    confirmation_id: Mapped[str | None] = mapped_column(String(40))
+    kind: Mapped[str] = mapped_column(String(20))
+    locale: Mapped[str] = mapped_column(String(10))
+    state: Mapped[MessageState] = mapped_column(Choice(MessageState))
+    reason: Mapped[str | None] = mapped_column(Text)  # why it is held, failed or cancelled
+    message_id: Mapped[str | None] = mapped_column(Text)
+    envelope_from: Mapped[str | None] = mapped_column(Text)
+    sealed: Mapped[bytes | None] = mapped_column(LargeBinary, info={"personal": "recipient and bytes of the mail"})
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    smtp_reply: Mapped[str | None] = mapped_column(Text)
+    give_up_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    accepted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

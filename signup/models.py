@@ -1,0 +1,27 @@
+"""Every table, imported once so that the metadata is whole."""
+
+from signup.abuse import models as abuse
+from signup.consents import models as consents
+from signup.contacts import models as contacts
+from signup.eventlog import models as eventlog
+from signup.forms import models as forms
+from signup.mail import models as mail
+from signup.purposes import models as purposes
+from signup.staff import models as staff
+from signup.subscriptions import models as subscriptions
+from signup.suppression import models as suppression
+from signup.webhooks import models as webhooks
+
+__all__ = [
+    "abuse",
+    "consents",
+    "contacts",
+    "eventlog",
+    "forms",
+    "mail",
+    "purposes",
+    "staff",
+    "subscriptions",
+    "suppression",
+    "webhooks",
+]

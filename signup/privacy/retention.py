@@ -1,0 +1,187 @@
+"""What is kept no longer than needed: unconfirmed sign-ups, spent counters, old answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+
+from signup.abuse import limits
+from signup.abuse.models import Budget
+from signup.consents import actions as consents
+from signup.consents.models import Consent, ConsentState
+from signup.contacts import actions as contacts
+from signup.core.db import Session, affected, transaction
+from signup.eventlog.kinds import EventType
+from signup.eventlog.record import Subject, forget_person, publish, record
+from signup.jobs import Job
+from signup.mail.models import Message
+from signup.staff.models import IdempotencyKey
+from signup.subscriptions import payload
+from signup.subscriptions.models import Confirmation, ConfirmationState, Status, Submission, Subscription
+
+JOB_RUN = "retention.run"
+EVERY_SECONDS = 900
+# The promise is 24 h after expiry. Half of it leaves room for a worker that was down over night,
+# and the visitor with an expired link can still ask for a new one without typing the address again.
+HELD_AFTER_EXPIRY = timedelta(hours=12)
+# One batch holds the writers' lock for a few milliseconds.
+BATCH = 50
+
+
+@dataclass
+class Counts:
+    """What one run did."""
+
+    expired: int = 0
+    erased: int = 0
+    submissions: int = 0
+    answers: int = 0
+    budgets: int = 0
+
+
+def run(_leased: Sequence[Job], clock: Callable[[], datetime]) -> None:
+    run_now(clock)
+
+
+def run_now(clock: Callable[[], datetime]) -> dict[str, int]:
+    """Everything that is over its time is gone, in small commits, and the run is on record.
+
+    Returns:
+        How many of each were expired, erased or forgotten.
+
+    Rule: GDPR 5(1)(e).
+    """
+    counts = Counts()
+    while _step(counts, clock()):
+        pass
+    if any(asdict(counts).values()):
+        with transaction() as session:
+            record(session, None, EventType.RETENTION_RUN, {"counts": asdict(counts)}, now=clock())
+    return asdict(counts)
+
+
+def preview(session: Session, *, now: datetime) -> dict[str, int]:
+    """How many of each a run would expire, erase or forget now; changes nothing."""
+    questions = select(func.count()).where(Confirmation.state == ConfirmationState.OPEN, Confirmation.expires_at <= now)
+    return {
+        "expired": session.scalar(questions) or 0,
+        "erased": session.scalar(select(func.count()).where(_unconfirmed(now))) or 0,
+        "submissions": session.scalar(select(func.count()).where(Submission.expires_at <= now)) or 0,
+        "answers": session.scalar(select(func.count()).where(IdempotencyKey.expires_at <= now)) or 0,
+        "budgets": session.scalar(select(func.count()).where(Budget.expires_at < now)) or 0,
+    }
+
+
+def _unconfirmed(now: datetime) -> ColumnElement[bool]:
+    due = (Subscription.status == Status.EXPIRED) & (Subscription.ended_at <= now - HELD_AFTER_EXPIRY)
+    return and_(or_(due, Subscription.status == Status.REFUSED), Subscription.activated_at.is_(None))
+
+
+def _step(counts: Counts, now: datetime) -> bool:
+    with transaction() as session:
+        expired = expire(session, now=now)
+    with transaction() as session:
+        erased = erase_unconfirmed(session, now=now)
+    with transaction() as session:
+        submissions = _forget(session, Submission, now=now)
+        answers = _forget(session, IdempotencyKey, now=now)
+        budgets = limits.forget_expired(session, now=now)
+    counts.expired += expired
+    counts.erased += erased
+    counts.submissions += submissions
+    counts.answers += answers
+    counts.budgets += budgets
+    return max(expired, erased) == BATCH
+
+
+def _forget(session: Session, model: type[Submission] | type[IdempotencyKey], *, now: datetime) -> int:
+    gone = session.execute(delete(model).where(model.expires_at <= now).execution_options(synchronize_session=False))
+    return affected(gone)
+
+
+def expire(session: Session, *, now: datetime) -> int:
+    """Questions whose time is over are expired, and so is what was requested only by them.
+
+    Returns:
+        How many, at most one batch.
+    """
+    due = session.scalars(
+        select(Confirmation)
+        .where(Confirmation.state == ConfirmationState.OPEN, Confirmation.expires_at <= now)
+        .order_by(Confirmation.expires_at)
+        .limit(BATCH)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for question in due:
+        question.state = ConfirmationState.EXPIRED
+        question.closed_at = now
+    session.flush()
+    for contact_id in dict.fromkeys(question.contact_id for question in due if question.contact_id):
+        _expire_contact(session, contact_id, now=now)
+    return len(due)
+
+
+def _expire_contact(session: Session, contact_id: str, *, now: datetime) -> None:
+    still_open = session.scalar(
+        select(Confirmation.id)
+        .where(Confirmation.contact_id == contact_id, Confirmation.state == ConfirmationState.OPEN)
+        .limit(1)
+    )
+    found = session.scalars(select(Subscription).where(Subscription.contact_id == contact_id)).first()
+    if still_open or found is None:
+        return
+    consents.close_requests(session, found.controller_id, contact_id, ConsentState.EXPIRED, now=now)
+    if found.status is not Status.REQUESTED:
+        return
+    version = found.version + 1
+    changes = {"status": Status.EXPIRED, "version": version, "ended_at": now, "updated_at": now}
+    session.change(Subscription, {"id": found.id}, changes)
+    subject = Subject(contact_id, contacts.open_key(session, contact_id))
+    event_id = record(
+        session,
+        found.controller_id,
+        EventType.SUBSCRIPTION_EXPIRED,
+        {"subscription": found.id},
+        now=now,
+        subject=subject,
+    )
+    standing = payload.Standing(found.id, contact_id, Status.EXPIRED.value, None, version, found.epoch)
+    data = payload.data(session, standing, None, [], [])
+    publish(session, found.controller_id, "subscription.expired", data, now=now, event_id=event_id, subject=subject)
+
+
+def erase_unconfirmed(session: Session, *, now: datetime) -> int:
+    """The personal data of people who never confirmed, or refused, is gone; an address-free residue stays.
+
+    Returns:
+        How many contacts were erased, at most one batch.
+
+    Rule: GDPR 17(1)(a); what stays (times, form version, Message-ID, hashes) answers "why did you write to me".
+    """
+    rows = session.execute(
+        select(Subscription.contact_id, Subscription.controller_id).where(_unconfirmed(now)).limit(BATCH)
+    ).all()
+    if rows:
+        forget(session, [row.contact_id for row in rows])
+    return len(rows)
+
+
+def forget(session: Session, contact_ids: Sequence[str]) -> None:
+    """Every holder of these persons' data has let go of it, in an order that no reference is left hanging."""
+    ids, quiet = list(contact_ids), {"synchronize_session": False}
+    forget_person(session, ids)
+    nobody = {"contact_id": None}
+    for statement in (
+        update(Message).where(Message.contact_id.in_(ids)).values(sealed=None, **nobody),
+        update(Confirmation)
+        .where(Confirmation.contact_id.in_(ids))
+        .values(subscription_id=None, page_host=None, **nobody),
+        delete(Submission).where(Submission.contact_id.in_(ids)),
+        delete(Consent).where(Consent.contact_id.in_(ids)),
+        delete(Subscription).where(Subscription.contact_id.in_(ids)),
+    ):
+        session.execute(statement.execution_options(**quiet))
+    contacts.forget(session, ids)

@@ -1,0 +1,253 @@
+"""Setting up controllers, topics, purposes and consent texts; reading them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from signup.core.db import Session
+from signup.core.errors import Conflict, Invalid, NotFound
+from signup.core.values import EmailAddress, new_id
+from signup.purposes.models import ConsentText, Controller, LegalBasis, Purpose, Topic
+
+LEGAL_BASES = {item.value: item for item in LegalBasis}
+SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,58}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class ControllerView:
+    """Who is responsible, as pages and mails name them."""
+
+    id: str
+    slug: str
+    name: str
+    address: str
+    sender: str
+    reply_to: str
+    imprint_url: str
+    privacy_url: str
+    accent: str
+    timezone: str
+
+
+_CONTROLLER = tuple(getattr(Controller, name) for name in ControllerView.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class NewController:
+    """What a controller needs before it may ask anybody for consent."""
+
+    slug: str
+    name: str
+    address: str
+    sender: str
+    imprint_url: str
+    privacy_url: str
+    reply_to: str = ""
+    accent: str = "#0b5d6b"
+    timezone: str = "Europe/Berlin"
+
+
+def check_slug(slug: str, what: str) -> None:
+    """Raise unless `slug` can stand in a URL."""
+    if not SLUG.fullmatch(slug):
+        raise Invalid(f"The {what} {slug!r} must be 1 to 60 lower-case letters, digits and inner hyphens.")
+
+
+def create_controller(session: Session, new: NewController, *, now: datetime) -> ControllerView:
+    """The controller exists.
+
+    Raises:
+        Invalid: a value cannot be used; the message says which and why.
+        Conflict: the slug is taken.
+    """
+    check_slug(new.slug, "controller slug")
+    EmailAddress.parse(new.sender)
+    EmailAddress.parse(new.reply_to or new.sender)
+    for name in ("imprint_url", "privacy_url"):
+        if not getattr(new, name).startswith(("https://", "http://")):
+            raise Invalid(f"The {name.replace('_', ' ')} must be a web address.")
+    if not re.fullmatch(r"#[0-9a-f]{6}", new.accent):
+        raise Invalid("The accent must be a colour like #0b5d6b.")
+    if session.scalar(select(Controller.id).where(Controller.slug == new.slug)):
+        raise Conflict(f"There is a controller {new.slug!r} already.")
+    row = Controller(
+        id=new_id("ctl", now),
+        slug=new.slug,
+        name=new.name,
+        address=new.address,
+        sender=new.sender,
+        reply_to=new.reply_to or new.sender,
+        imprint_url=new.imprint_url,
+        privacy_url=new.privacy_url,
+        accent=new.accent,
+        timezone=new.timezone,
+        created_at=now,
+    )
+    session.add(row)
+    session.flush()
+    return get_controller(session, row.id)
+
+
+def get_controller(session: Session, controller_id: str) -> ControllerView:
+    """The controller with this id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = session.execute(select(*_CONTROLLER).where(Controller.id == controller_id)).first()
+    if row is None:
+        raise NotFound("There is no such controller.")
+    return ControllerView(*row)
+
+
+def find_controller(session: Session, slug: str) -> ControllerView:
+    """The controller with this slug.
+
+    Raises:
+        NotFound: there is none.
+    """
+    row = session.execute(select(*_CONTROLLER).where(Controller.slug == slug)).first()
+    if row is None:
+        raise NotFound(f"There is no controller {slug!r}.")
+    return ControllerView(*row)
+
+
+def list_controllers(session: Session) -> list[ControllerView]:
+    return [ControllerView(*row) for row in session.execute(select(*_CONTROLLER).order_by(Controller.slug).limit(1000))]
+
+
+@dataclass(frozen=True)
+class PurposeView:
+    id: str
+    slug: str
+    topic: str
+    channel: str
+    label: dict[str, str]
+    hint: dict[str, str]
+
+
+def create_purpose(
+    session: Session,
+    controller_id: str,
+    slug: str,
+    *,
+    label: Mapping[str, str],
+    hint: Mapping[str, str],
+    text: Mapping[str, str],
+    now: datetime,
+) -> PurposeView:
+    """The purpose exists with a topic of the same slug and the first version of its consent text per locale."""
+    check_slug(slug, "purpose slug")
+    topic = Topic(id=new_id("top", now), controller_id=controller_id, slug=slug, label=dict(label), created_at=now)
+    purpose = Purpose(
+        id=new_id("pur", now),
+        controller_id=controller_id,
+        topic_id=topic.id,
+        slug=slug,
+        channel="email",
+        label=dict(label),
+        hint=dict(hint),
+        created_at=now,
+    )
+    session.add(topic)
+    session.flush()
+    session.add(purpose)
+    session.flush()
+    for locale, sentence in text.items():
+        add_text(session, controller_id, purpose.id, locale, sentence, now=now)
+    return PurposeView(purpose.id, slug, slug, "email", dict(label), dict(hint))
+
+
+def add_text(session: Session, controller_id: str, purpose_id: str, locale: str, text: str, *, now: datetime) -> int:
+    """The next version of the consent text exists; earlier versions stay as they are.
+
+    Returns:
+        The new version's number.
+    """
+    last = session.scalar(
+        select(func.max(ConsentText.version)).where(ConsentText.purpose_id == purpose_id, ConsentText.locale == locale)
+    )
+    version = (last or 0) + 1
+    session.add(
+        ConsentText(
+            id=new_id("txt", now),
+            controller_id=controller_id,
+            purpose_id=purpose_id,
+            locale=locale,
+            version=version,
+            text=text,
+            sha256=text_sha256(text),
+            created_at=now,
+        )
+    )
+    session.flush()
+    return version
+
+
+def text_sha256(text: str) -> str:
+    """SHA-256 of a consent text's UTF-8 bytes, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class TextView:
+    text: str
+    sha256: str
+    version: int
+
+
+def text_in_force(session: Session, controller_id: str, purpose_id: str, locale: str) -> TextView:
+    """The newest consent text of a purpose in one language; it never falls back to another.
+
+    Raises:
+        NotFound: nobody wrote one in this language.
+    """
+    row = session.execute(
+        select(ConsentText.text, ConsentText.sha256, ConsentText.version)
+        .where(
+            ConsentText.controller_id == controller_id,
+            ConsentText.purpose_id == purpose_id,
+            ConsentText.locale == locale,
+        )
+        .order_by(ConsentText.version.desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        raise NotFound(f"There is no consent text in {locale!r} for this purpose.")
+    return TextView(*row)
+
+
+def list_purposes(session: Session, controller_id: str, *, after: str = "", limit: int = 200) -> list[PurposeView]:
+    """The controller's purposes in the order of their slugs, after the slug `after`."""
+    rows = session.execute(
+        select(Purpose.id, Purpose.slug, Topic.slug, Purpose.channel, Purpose.label, Purpose.hint)
+        .join(Topic, Topic.id == Purpose.topic_id)
+        .where(Purpose.controller_id == controller_id, Purpose.slug > after)
+        .order_by(Purpose.slug)
+        .limit(limit)
+    )
+    return [PurposeView(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class TopicView:
+    id: str
+    slug: str
+    label: dict[str, str]
+
+
+def list_topics(session: Session, controller_id: str, *, after: str = "", limit: int = 200) -> list[TopicView]:
+    """The controller's topics in the order of their slugs, after the slug `after`."""
+    rows = session.execute(
+        select(Topic.id, Topic.slug, Topic.label)
+        .where(Topic.controller_id == controller_id, Topic.slug > after)
+        .order_by(Topic.slug)
+        .limit(limit)
+    )
+    return [TopicView(*row) for row in rows]

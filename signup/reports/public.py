@@ -1,0 +1,113 @@
+"""Health, readiness and metrics, for machines."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Iterable, Iterator
+
+from flask import Blueprint, Response, jsonify, make_response, request
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from signup import jobs
+from signup.core.db import reading
+from signup.core.errors import Forbidden
+from signup.core.values import utc_now
+from signup.reports import queries
+from signup.web.request import config
+
+blueprint = Blueprint("reports", __name__)
+
+FORWARDING_HEADERS = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
+
+
+@blueprint.get("/healthz")
+def health() -> Response:
+    """The process answers. Says nothing about the database, so that a database fault restarts nobody."""
+    return jsonify({"status": "up"})
+
+
+@blueprint.get("/readyz")
+def ready() -> Response:
+    """The database is reached, migrated, and its queues move."""
+    now = utc_now()
+    with reading() as session:
+        current = queries.current_migration(session)
+        newest = queries.newest_migration()
+        if current != newest:
+            return _not_ready(
+                f"the database is at migration {current}, this program needs {newest}: run flask db upgrade"
+            )
+        backlog = jobs.backlog(session, now=now)
+    stale = queries.stale_queues(backlog, now=now)
+    oldest = [line.oldest_due_at for line in backlog if line.oldest_due_at]
+    age = int((now - min(oldest)).total_seconds()) if oldest else 0
+    # A slow queue is told but keeps no visitor out: their sign-ups are safe in it.
+    return jsonify({"status": "ready", "migration": current, "queue_age_seconds": age, "stale": stale})
+
+
+def _not_ready(reason: str) -> Response:
+    return make_response(jsonify({"status": "not ready", "reason": reason}), 503)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Prometheus text, for this machine or the holder of the token."""
+    if not (_direct_loopback() or _has_token()):
+        raise Forbidden("Metrics are for this machine, or with the token of SIGNUP_METRICS_TOKEN.")
+    now = utc_now()
+    with reading() as session:
+        figures = queries.figures(session, now=now)
+    registry = CollectorRegistry()
+    registry.register(_Collector(figures, now.timestamp()))
+    return make_response(generate_latest(registry), 200, {"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _direct_loopback() -> bool:
+    try:
+        local = ipaddress.ip_address(request.remote_addr or "").is_loopback
+    except ValueError:
+        return False
+    return local and not any(name in request.headers for name in FORWARDING_HEADERS)
+
+
+def _has_token() -> bool:
+    token = config().metrics_token
+    given = request.headers.get("Authorization", "")
+    return bool(token) and hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+
+
+class _Collector(Collector):
+    """The figures in Prometheus' words."""
+
+    def __init__(self, figures: queries.Figures, now: float) -> None:
+        self.figures = figures
+        self.now = now
+
+    def collect(self) -> Iterator[Metric]:
+        figures = self.figures
+        ages = {line.kind: self.now - line.oldest_due_at.timestamp() for line in figures.backlog if line.oldest_due_at}
+        oldest = figures.oldest_delivery_at
+        yield _gauge("signup_jobs_due", "Jobs that wait", "kind", ((row.kind, row.due) for row in figures.backlog))
+        yield _gauge("signup_jobs_dead", "Jobs given up", "kind", ((row.kind, row.dead) for row in figures.backlog))
+        yield _gauge("signup_jobs_oldest_seconds", "Age of the oldest due job", "kind", ages.items())
+        yield _gauge("signup_messages", "Mails by state", "state", figures.messages.items())
+        yield _gauge("signup_deliveries", "Webhook deliveries by state", "state", figures.deliveries.items())
+        yield _gauge("signup_subscriptions", "Subscriptions by status", "status", figures.subscriptions.items())
+        yield _gauge("signup_endpoints", "Webhook endpoints by state", "state", figures.endpoints.items())
+        yield GaugeMetricFamily(
+            "signup_deliveries_oldest_seconds",
+            "Age of the oldest due delivery",
+            value=self.now - oldest.timestamp() if oldest else 0.0,
+        )
+        yield GaugeMetricFamily("signup_events_unsealed", "Events no checkpoint covers", value=figures.events_unsealed)
+
+
+def _gauge(name: str, text: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values:
+        family.add_metric([key], value)
+    return family

@@ -1,0 +1,76 @@
+"""Figures about the running system; none names a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, inspect, select, text
+from sqlalchemy.orm import InstrumentedAttribute
+
+from signup import jobs
+from signup.core.db import Session
+from signup.eventlog.models import Event
+from signup.mail.models import Message
+from signup.subscriptions.models import Subscription
+from signup.webhooks.models import Delivery, DeliveryState, Endpoint
+
+MIGRATIONS = Path(__file__).parents[2] / "migrations" / "versions"
+# A queue older than this is a fault that somebody should look at; a young one is only work.
+STALE_SECONDS = 15 * 60
+
+
+@lru_cache(maxsize=1)
+def newest_migration() -> str:
+    """The revision that this program was written for."""
+    return max(path.name.partition("_")[0] for path in MIGRATIONS.glob("[0-9]*.py"))
+
+
+def current_migration(session: Session) -> str | None:
+    """The revision that the database is at; None when it is empty."""
+    if not inspect(session.connection()).has_table("alembic_version"):
+        return None
+    found: str | None = session.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+@dataclass(frozen=True)
+class Figures:
+    backlog: list[jobs.Backlog]
+    deliveries: dict[str, int]
+    oldest_delivery_at: datetime | None
+    messages: dict[str, int]
+    subscriptions: dict[str, int]
+    endpoints: dict[str, int]
+    events_unsealed: int
+
+
+def figures(session: Session, *, now: datetime) -> Figures:
+    """The state of all queues and the number of subscriptions by status."""
+    due = (Delivery.state == DeliveryState.DUE) & (Delivery.next_at <= now)
+    return Figures(
+        backlog=jobs.backlog(session, now=now),
+        deliveries=_count(session, Delivery.state),
+        oldest_delivery_at=session.scalar(select(func.min(Delivery.next_at)).where(due)),
+        messages=_count(session, Message.state),
+        subscriptions=_count(session, Subscription.status),
+        endpoints=_count(session, Endpoint.state),
+        events_unsealed=session.scalar(select(func.count()).where(Event.leaf_index.is_(None))) or 0,
+    )
+
+
+def _count(session: Session, column: InstrumentedAttribute[Any]) -> dict[str, int]:
+    rows = session.execute(select(column, func.count()).group_by(column))
+    return {state.value: count for state, count in rows}
+
+
+def stale_queues(backlog: list[jobs.Backlog], *, now: datetime) -> list[str]:
+    """The kinds of job whose oldest due work waits for too long."""
+    return [
+        line.kind
+        for line in backlog
+        if line.oldest_due_at is not None and (now - line.oldest_due_at).total_seconds() > STALE_SECONDS
+    ]

@@ -1,0 +1,315 @@
+"""What people answer to a mailed question: yes, that was not me, send it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+
+from signup.abuse import limits
+from signup.consents import actions as consents
+from signup.consents.actions import Held
+from signup.consents.models import ConsentState
+from signup.contacts import actions as contacts
+from signup.contacts.actions import Found
+from signup.contacts.models import Contact
+from signup.core.db import Session
+from signup.core.signing import token_hash
+from signup.core.values import PERSON, ClientInfo, EmailAddress, mask
+from signup.eventlog.kinds import EventType
+from signup.eventlog.record import Subject, client_fields, count_hit, publish, record
+from signup.forms import actions as forms
+from signup.forms.rules import FormView
+from signup.subscriptions import endings, payload, questions, rules
+from signup.subscriptions.models import Confirmation, ConfirmationState, EndReason, Ground, Status, Subscription
+from signup.subscriptions.rules import Link, NotMe
+from signup.suppression import actions as suppression
+from signup.suppression.models import Reason
+
+
+@dataclass(frozen=True)
+class Question:
+    """A confirmation link and what stands behind it now."""
+
+    confirmation: Confirmation
+    view: FormView
+    link: Link
+    not_me: NotMe
+    email: str | None  # None once the person's data is gone
+    held: tuple[Held, ...]  # consents of this question's purposes
+    subscription: Subscription | None
+
+    @property
+    def masked(self) -> str | None:
+        return mask(self.email) if self.email else None
+
+    @property
+    def purposes(self) -> list[dict[str, str]]:
+        wanted = set(self.confirmation.purpose_ids)
+        return [item for item in self.view.purposes if item["id"] in wanted]
+
+
+def look(session: Session, ident: bytes, *, now: datetime, lock: bool = False) -> Question | None:
+    """What a confirmation link stands for; None when we never sent it.
+
+    Args:
+        lock: keep everybody else from answering for the same person until the commit.
+    """
+    found = session.scalars(select(Confirmation).where(Confirmation.token_hash == token_hash(ident))).first()
+    if found is None:
+        return None
+    email = None
+    if found.contact_id:
+        owner = select(Contact.email).where(Contact.id == found.contact_id)
+        email = session.scalar(owner.with_for_update() if lock else owner)
+        if lock:
+            session.refresh(found)
+    subscription = None
+    held: list[Held] = []
+    if email is not None and found.contact_id:
+        subscription = session.scalars(select(Subscription).where(Subscription.contact_id == found.contact_id)).first()
+        every = consents.of_contact(session, found.controller_id, found.contact_id)
+        held = [item for item in every if item.purpose_id in found.purpose_ids]
+    link = rules.link_now(
+        found.state,
+        expires_at=found.expires_at,
+        newest=_newest_state(session, found),
+        still_given=any(item.state is ConsentState.GIVEN for item in held),
+        now=now,
+    )
+    view = forms.by_version_id(session, found.form_version_id)
+    return Question(found, view, link, rules.not_me_now(link, found.state), email, tuple(held), subscription)
+
+
+def _newest_state(session: Session, confirmation: Confirmation) -> ConfirmationState | None:
+    if confirmation.state is not ConfirmationState.REPLACED or not confirmation.contact_id:
+        return None
+    return session.scalar(
+        select(Confirmation.state)
+        .where(Confirmation.contact_id == confirmation.contact_id, Confirmation.form_id == confirmation.form_id)
+        .order_by(Confirmation.created_at.desc(), Confirmation.id.desc())
+        .limit(1)
+    )
+
+
+def note_opening(
+    session: Session, ident: bytes, purpose: str, *, method: str, client: ClientInfo, now: datetime
+) -> None:
+    """The opening of a confirmation link is on record, the first fifty one by one. No state changes.
+
+    Rule: what a machine fetched is evidence of a machine, never of a will (GDPR 4(11)).
+    """
+    found = session.scalars(select(Confirmation).where(Confirmation.token_hash == token_hash(ident))).first()
+    if found is None or count_hit(session, found.token_hash) > rules.OPENINGS_TOLD:
+        return
+    key = contacts.open_keys(session, [found.contact_id]) if found.contact_id else {}
+    since = int((now - found.sent_at).total_seconds()) if found.sent_at else None
+    fields = {
+        "confirmation": found.id,
+        "token_sha256": found.token_hash.hex(),
+        "purpose_of_link": purpose,
+        "method": method,
+        "scanner": rules.looks_like_scanner(method, client.user_agent, since),
+        "seconds_since_sent": since,
+        **client_fields(client),
+    }
+    subject = Subject(found.contact_id, key[found.contact_id]) if found.contact_id in key else None
+    if subject is None:
+        fields = {name: value for name, value in fields.items() if name not in ("ip", "user_agent")}
+    record(session, found.controller_id, EventType.LINK_OPENED, fields, now=now, subject=subject)
+
+
+def confirm(session: Session, ident: bytes, *, client: ClientInfo, page_seconds: int, now: datetime) -> Link | None:
+    """An open question is answered with yes: the consents are given, the subscription is active.
+
+    Every other state stays as it is: a repeat is a no-op, an old link revives nothing.
+
+    Returns:
+        What the link stands for now; None when we never sent it.
+
+    Rule: GDPR 4(11) and 7(1), an unambiguous act that can be demonstrated.
+    """
+    question = look(session, ident, now=now, lock=True)
+    if question is None or question.link is not Link.OPEN or question.subscription is None:
+        return question.link if question else None
+    confirmation, subscription = question.confirmation, question.subscription
+    controller_id, contact_id = confirmation.controller_id, subscription.contact_id
+    session.change(Confirmation, {"id": confirmation.id}, {"state": ConfirmationState.CONFIRMED, "closed_at": now})
+    consents.give(session, controller_id, contact_id, confirmation.purpose_ids, now=now)
+    first = subscription.status is not Status.ACTIVE
+    changes: dict[str, Any] = {"version": subscription.version + 1, "updated_at": now}
+    if first:
+        changes |= {"status": Status.ACTIVE, "ground": Ground.CONFIRMED, "activated_at": now}
+    session.change(Subscription, {"id": subscription.id}, changes)
+    address_key = contacts.address_key(session, controller_id, EmailAddress.parse(question.email or ""))
+    suppression.lift(session, controller_id, address_key)
+    kind = EventType.SUBSCRIPTION_CONFIRMED if first else EventType.SUBSCRIPTION_UPDATED
+    ground = Ground.CONFIRMED if first else subscription.ground
+    subject = Subject(contact_id, contacts.open_key(session, contact_id))
+    fields = {
+        **_link_fields(question),
+        "act": "button",
+        "page_seconds": page_seconds,
+        "ground": ground.value if ground else None,
+        "legal_basis": question.held[0].legal_basis if question.held else None,
+        **client_fields(client),
+    }
+    event_id = record(session, controller_id, kind, fields, now=now, subject=subject, actor=PERSON)
+    standing = payload.Standing(
+        subscription.id,
+        contact_id,
+        Status.ACTIVE.value,
+        ground.value if ground else None,
+        subscription.version + 1,
+        subscription.epoch,
+    )
+    held = consents.of_contact(session, controller_id, contact_id)
+    act = [item for item in held if item.purpose_id in confirmation.purpose_ids]
+    data = payload.data(session, standing, question.email, held, act)
+    publish(session, controller_id, kind.value, data, now=now, event_id=event_id, subject=subject)
+    return Link.CONFIRMED
+
+
+def _link_fields(question: Question) -> dict[str, Any]:
+    confirmation = question.confirmation
+    return {
+        "confirmation": confirmation.id,
+        "consent": confirmation.act_id,
+        "subscription": confirmation.subscription_id,
+        "token_sha256": confirmation.token_hash.hex(),
+        "form": question.view.slug,
+        "form_version": question.view.version,
+        "form_sha256": question.view.sha256,
+        "purposes": [item.slug for item in question.held],
+    }
+
+
+def refuse(session: Session, ident: bytes, *, client: ClientInfo, now: datetime) -> NotMe | None:
+    """The mailbox owner said "that was not me": an open request is over, a confirmed one ends as withdrawn.
+
+    The address gets no further confirmation mail for 90 days.
+
+    Returns:
+        What the link can do now; None when we never sent it.
+
+    Rule: GDPR 5(1)(d), 17(1)(d); first act wins.
+    """
+    question = look(session, ident, now=now, lock=True)
+    if question is None or question.subscription is None or not question.email:
+        return question.not_me if question else None
+    if question.not_me not in (NotMe.OPEN, NotMe.AFTER_CONFIRM):
+        return question.not_me
+    confirmation, subscription = question.confirmation, question.subscription
+    controller_id, contact_id = confirmation.controller_id, subscription.contact_id
+    address_key = contacts.address_key(session, controller_id, EmailAddress.parse(question.email))
+    if question.not_me is NotMe.AFTER_CONFIRM:
+        endings.end(
+            session,
+            endings.load(session, subscription.id),
+            endings.Ending(EndReason.WITHDRAWN, "not-me", flagged=True),
+            client=client,
+            now=now,
+        )
+        session.change(Confirmation, {"id": confirmation.id}, {"state": ConfirmationState.REFUSED})
+        suppression.remember(session, controller_id, address_key, Reason.NOT_ME, now=now)
+        return NotMe.DONE
+    suppression.remember(session, controller_id, address_key, Reason.NOT_ME, now=now)
+    _close_questions(session, contact_id, ConfirmationState.REFUSED, confirmation.id, now=now)
+    consents.close_requests(session, controller_id, contact_id, ConsentState.REFUSED, now=now)
+    if subscription.status is Status.REQUESTED:
+        changes = {"status": Status.REFUSED, "version": subscription.version + 1, "ended_at": now, "updated_at": now}
+        session.change(Subscription, {"id": subscription.id}, changes)
+    subject = Subject(contact_id, contacts.open_key(session, contact_id))
+    fields = {**_link_fields(question), **client_fields(client)}
+    record(session, controller_id, EventType.SUBSCRIPTION_REFUSED, fields, now=now, subject=subject, actor=PERSON)
+    return NotMe.DONE
+
+
+def _close_questions(session: Session, contact_id: str, state: ConfirmationState, this: str, *, now: datetime) -> None:
+    """All open questions to a person are closed, `this` one too, and their mails no longer leave."""
+    quiet = {"synchronize_session": False}
+    session.execute(
+        update(Confirmation)
+        .where(
+            Confirmation.contact_id == contact_id,
+            (Confirmation.state == ConfirmationState.OPEN) | (Confirmation.id == this),
+        )
+        .values(state=state, closed_at=now)
+        .execution_options(**quiet)
+    )
+    endings.stop_mails(session, contact_id, "the request was refused")
+
+
+def resend(session: Session, ident: bytes, *, client: ClientInfo, now: datetime) -> bool:
+    """A fresh link is on its way for an expired or replaced one, within the address's caps.
+
+    Returns:
+        Whether a mail was queued. The visitor is told the same either way.
+    """
+    question = look(session, ident, now=now, lock=True)
+    if question is None or question.link not in (Link.EXPIRED, Link.REPLACED) or not question.email:
+        return False
+    return resend_to(
+        session, question.view, question.confirmation.contact_id or "", question.email, client=client, now=now
+    )
+
+
+def resend_to(
+    session: Session, view: FormView, contact_id: str, email: str, *, client: ClientInfo, now: datetime
+) -> bool:
+    """A fresh link for what a contact asked for on this form and did not confirm, within the caps."""
+    address = EmailAddress.parse(email)
+    controller_id = view.controller.id
+    address_key = contacts.address_key(session, controller_id, address)
+    covered = suppression.covering(session, controller_id, address_key, now=now)
+    newest = session.scalars(
+        select(Confirmation)
+        .where(Confirmation.contact_id == contact_id, Confirmation.form_id == view.id)
+        .order_by(Confirmation.created_at.desc(), Confirmation.id.desc())
+        .limit(1)
+    ).first()
+    waiting = newest is not None and newest.state in (ConfirmationState.OPEN, ConfirmationState.EXPIRED)
+    if newest is None or not waiting or (covered and covered not in suppression.LIFTED_BY_CONFIRMATION) or view.closed:
+        return False
+    budget = limits.address_budget_key(session, controller_id, address.comparable)
+    spent = limits.lock(session, [budget], now=now)[budget]
+    if limits.remaining_seconds(spent, limits.ADDRESS_MAIL, now=now):
+        return False
+    subject = Subject(contact_id, contacts.open_key(session, contact_id))
+    origin = forms.by_version_id(session, newest.form_version_id)
+    items = [item for item in origin.purposes if item["id"] in newest.purpose_ids]
+    _reopen(session, controller_id, contact_id, newest, now=now)
+    asked = questions.Asked(newest.subscription_id or "", newest.act_id, newest.page_host)
+    recipient = Found(subject, email, fresh=False)
+    link = questions.open_confirmation(session, origin, recipient, items, asked, replaces=newest, now=now)
+    limits.save(session, budget, limits.spend(spent, limits.ADDRESS_MAIL, now=now))
+    fields = {
+        "form": view.slug,
+        "form_version": origin.version,
+        "consent": newest.act_id,
+        **link,
+        **client_fields(client),
+    }
+    record(session, controller_id, EventType.CONFIRMATION_RESENT, fields, now=now, subject=subject, actor=PERSON)
+    return True
+
+
+def _reopen(session: Session, controller_id: str, contact_id: str, newest: Confirmation, *, now: datetime) -> None:
+    """What expired with the old link is requested again: the person asked for the new one themselves."""
+    if newest.state is not ConfirmationState.EXPIRED:
+        return
+    consents.reopen(session, controller_id, contact_id, newest.purpose_ids)
+    session.execute(
+        update(Subscription)
+        .where(Subscription.contact_id == contact_id, Subscription.status == Status.EXPIRED)
+        .values(status=Status.REQUESTED, version=Subscription.version + 1, ended_at=None, updated_at=now)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def mail_accepted(session: Session, confirmation_id: str | None, now: datetime) -> None:
+    """The question is known to be on its way: hits on its link are timed from here."""
+    if confirmation_id:
+        session.change(Confirmation, {"id": confirmation_id}, {"sent_at": now})

@@ -1,0 +1,288 @@
+"""How a subscription ends, whole or by topic, and the half hour in which that can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+
+from signup.consents import actions as consents
+from signup.consents.actions import Held
+from signup.consents.models import ConsentState
+from signup.contacts import actions as contacts
+from signup.contacts.models import Contact
+from signup.core.db import Session
+from signup.core.errors import NotFound
+from signup.core.signing import token_hash
+from signup.core.values import PERSON, Actor, ClientInfo, EmailAddress, mask
+from signup.eventlog.kinds import EventType
+from signup.eventlog.record import Subject, client_fields, count_hit, publish, record
+from signup.mail.models import Message, MessageState
+from signup.purposes.actions import ControllerView, get_controller
+from signup.subscriptions import payload, rules
+from signup.subscriptions.models import Confirmation, ConfirmationState, EndReason, Ground, Status, Subscription
+from signup.suppression import actions as suppression
+from signup.suppression.models import Reason
+
+
+@dataclass(frozen=True)
+class Order:
+    """A subscription with its contact and consents, as an ending needs them."""
+
+    subscription: Subscription
+    subject: Subject
+    email: str
+    locale: str
+    controller: ControllerView
+    held: tuple[Held, ...]
+
+    @property
+    def given(self) -> list[Held]:
+        return [item for item in self.held if item.state is ConsentState.GIVEN]
+
+    @property
+    def masked(self) -> str:
+        return mask(self.email)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why and by which way a subscription ends."""
+
+    reason: EndReason
+    by: str
+    flagged: bool = False
+
+
+def load(session: Session, subscription_id: str, *, controller_id: str | None = None, lock: bool = True) -> Order:
+    """The subscription with what belongs to it; with `lock` it is ours until the commit.
+
+    Raises:
+        NotFound: there is none, or it belongs to another controller.
+    """
+    found = session.scalars(select(Subscription).where(Subscription.id == subscription_id)).first()
+    if found is None or (controller_id is not None and found.controller_id != controller_id):
+        raise NotFound("There is no such subscription.")
+    owner = select(Contact.email, Contact.locale).where(Contact.id == found.contact_id)
+    row = session.execute(owner.with_for_update() if lock else owner).one()
+    if lock:
+        session.refresh(found)
+    held = consents.of_contact(session, found.controller_id, found.contact_id)
+    subject = Subject(found.contact_id, contacts.open_key(session, found.contact_id))
+    controller = get_controller(session, found.controller_id)
+    return Order(found, subject, row.email, row.locale, controller, tuple(held))
+
+
+def behind_link(session: Session, ident: bytes, *, lock: bool = True) -> tuple[Order, Held | None] | None:
+    """The subscription behind an unsubscribe link, and the one consent when the link is about one topic only."""
+    subscription_id = session.scalar(select(Subscription.id).where(Subscription.link_hash == token_hash(ident)))
+    if subscription_id is not None:
+        return load(session, subscription_id, lock=lock), None
+    scope = consents.behind_link(session, ident)
+    if scope is None:
+        return None
+    _, contact_id, purpose_id = scope
+    subscription_id = session.scalar(select(Subscription.id).where(Subscription.contact_id == contact_id))
+    if subscription_id is None:
+        return None
+    order = load(session, subscription_id, lock=lock)
+    return order, next(item for item in order.held if item.purpose_id == purpose_id)
+
+
+def end(
+    session: Session, order: Order, ending: Ending, *, client: ClientInfo | None, actor: Actor = PERSON, now: datetime
+) -> bool:
+    """The subscription has ended before the answer leaves; open questions are void and queued mails stay.
+
+    Returns:
+        Whether anything changed: ending twice is a calm no-op.
+
+    Rule: GDPR 7(3), as easy as giving; RFC 8058 when a mail client asks.
+    """
+    subscription, controller_id = order.subscription, order.subscription.controller_id
+    if subscription.status is not Status.ACTIVE:
+        return False
+    withdrawn = order.given
+    consents.withdraw(session, controller_id, subscription.contact_id, [item.purpose_id for item in withdrawn], now=now)
+    consents.close_requests(session, controller_id, subscription.contact_id, ConsentState.REFUSED, now=now)
+    _cancel_questions(session, subscription.contact_id, now=now)
+    stop_mails(session, subscription.contact_id, "the subscription ended")
+    changes = {
+        "status": Status.ENDED,
+        "end_reason": ending.reason,
+        "ended_by": ending.by,
+        "flagged": ending.flagged,
+        "version": subscription.version + 1,
+        "ended_at": now,
+        "updated_at": now,
+    }
+    session.change(Subscription, {"id": subscription.id}, changes)
+    address_key = contacts.address_key(session, controller_id, EmailAddress.parse(order.email))
+    suppression.remember(session, controller_id, address_key, Reason.UNSUBSCRIBED, now=now)
+    fields = {
+        "subscription": subscription.id,
+        "reason": ending.reason.value,
+        "method": ending.by,
+        "flagged": ending.flagged or None,
+        "purposes": [item.slug for item in withdrawn],
+        **client_fields(client),
+    }
+    change = _Change(Status.ENDED, withdrawn, fields, {"reason": ending.reason.value})
+    _tell(
+        session, order, (EventType.SUBSCRIPTION_UNSUBSCRIBED, EventType.CONSENT_WITHDRAWN), change, actor=actor, now=now
+    )
+    return True
+
+
+def end_topic(
+    session: Session,
+    order: Order,
+    scope: Held,
+    ending: Ending,
+    *,
+    client: ClientInfo,
+    actor: Actor = PERSON,
+    now: datetime,
+) -> bool:
+    """Just this topic has ended; with the last one the whole subscription ends.
+
+    Returns:
+        Whether anything changed.
+    """
+    if scope.state is not ConsentState.GIVEN:
+        return False
+    if len(order.given) == 1:
+        return end(session, order, ending, client=client, actor=actor, now=now)
+    subscription = order.subscription
+    consents.withdraw(session, subscription.controller_id, subscription.contact_id, [scope.purpose_id], now=now)
+    session.change(Subscription, {"id": subscription.id}, {"version": subscription.version + 1, "updated_at": now})
+    fields = {
+        "subscription": subscription.id,
+        "reason": ending.reason.value,
+        "method": ending.by,
+        "purposes": [scope.slug],
+        **client_fields(client),
+    }
+    change = _Change(subscription.status, [scope], fields, {"reason": ending.reason.value})
+    _tell(session, order, (EventType.SUBSCRIPTION_UPDATED, EventType.CONSENT_WITHDRAWN), change, actor=actor, now=now)
+    return True
+
+
+def undoable(order: Order, scope: Held | None, *, now: datetime) -> list[Held]:
+    """The consents that the result page's own button would restore now."""
+    subscription = order.subscription
+    ended = rules.may_undo(
+        subscription.status, subscription.end_reason, subscription.ended_by, subscription.ended_at, now=now
+    )
+    if ended:
+        return [item for item in order.held if item.ended_at == subscription.ended_at and item.given_at]
+    topic_only = subscription.status is Status.ACTIVE and scope is not None and scope.state is ConsentState.WITHDRAWN
+    if topic_only and scope and scope.ended_at and now - scope.ended_at <= rules.UNDO_WINDOW:
+        return [scope]
+    return []
+
+
+def undo(session: Session, order: Order, scope: Held | None, *, client: ClientInfo, now: datetime) -> bool:
+    """What the person ended a moment ago counts again, with both steps on record.
+
+    Returns:
+        Whether anything was restored; after half an hour, or after a mail client's click, nothing is.
+    """
+    restored = undoable(order, scope, now=now)
+    if not restored:
+        return False
+    subscription = order.subscription
+    controller_id, contact_id = subscription.controller_id, subscription.contact_id
+    consents.restore(session, controller_id, contact_id, [item.purpose_id for item in restored])
+    changes = {
+        "status": Status.ACTIVE,
+        "end_reason": None,
+        "ended_by": None,
+        "ended_at": None,
+        "version": subscription.version + 1,
+        "updated_at": now,
+    }
+    session.change(Subscription, {"id": subscription.id}, changes)
+    suppression.lift(
+        session, controller_id, contacts.address_key(session, controller_id, EmailAddress.parse(order.email))
+    )
+    fields = {
+        "subscription": subscription.id,
+        "purposes": [item.slug for item in restored],
+        "act": "undo button",
+        **client_fields(client),
+    }
+    change = _Change(Status.ACTIVE, restored, fields, {})
+    _tell(session, order, (EventType.SUBSCRIPTION_RESTORED,), change, actor=PERSON, now=now)
+    return True
+
+
+def note_opening(session: Session, ident: bytes, *, method: str, client: ClientInfo, now: datetime) -> None:
+    """The opening of an unsubscribe link is on record, the first fifty one by one. No state changes."""
+    found = behind_link(session, ident, lock=False)
+    if found is None or count_hit(session, token_hash(ident)) > rules.OPENINGS_TOLD:
+        return
+    order, scope = found
+    fields = {
+        "subscription": order.subscription.id,
+        "purpose_of_link": f"unsubscribe {scope.topic}" if scope else "unsubscribe",
+        "method": method,
+        "scanner": rules.looks_like_scanner(method, client.user_agent, None),
+        **client_fields(client),
+    }
+    record(session, order.subscription.controller_id, EventType.LINK_OPENED, fields, now=now, subject=order.subject)
+
+
+@dataclass(frozen=True)
+class _Change:
+    """What log and outside are told of one change."""
+
+    status: Status
+    about: Sequence[Held]
+    fields: dict[str, Any]
+    extra: dict[str, Any]
+
+
+def _tell(
+    session: Session, order: Order, kinds: Sequence[EventType], change: _Change, *, actor: Actor, now: datetime
+) -> None:
+    """One event and one publication of each kind, all with the state after the change."""
+    subscription, controller_id = order.subscription, order.subscription.controller_id
+    ground: Ground | None = subscription.ground
+    standing = payload.Standing(
+        subscription.id,
+        subscription.contact_id,
+        change.status.value,
+        ground.value if ground else None,
+        subscription.version + 1,
+        subscription.epoch,
+    )
+    held = consents.of_contact(session, controller_id, standing.contact_id)
+    changed = {item.purpose_id for item in change.about}
+    act = [item for item in held if item.purpose_id in changed]
+    data = payload.data(session, standing, order.email, held, act, extra=change.extra)
+    for kind in kinds:
+        event_id = record(session, controller_id, kind, change.fields, now=now, subject=order.subject, actor=actor)
+        publish(session, controller_id, kind.value, data, now=now, event_id=event_id, subject=order.subject)
+
+
+def _cancel_questions(session: Session, contact_id: str, *, now: datetime) -> None:
+    session.execute(
+        update(Confirmation)
+        .where(Confirmation.contact_id == contact_id, Confirmation.state == ConfirmationState.OPEN)
+        .values(state=ConfirmationState.CANCELLED, closed_at=now)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def stop_mails(session: Session, contact_id: str, reason: str) -> None:
+    """Mails to this person that have not left stay here."""
+    session.execute(
+        update(Message)
+        .where(Message.contact_id == contact_id, Message.state == MessageState.QUEUED)
+        .values(state=MessageState.CANCELLED, reason=reason)
+        .execution_options(synchronize_session=False)
+    )

@@ -1,0 +1,42 @@
+"""The URLs we mail, and the ready header values for those who mail on our behalf."""
+
+from __future__ import annotations
+
+from signup.consents import actions as consents
+from signup.core.db import Session
+
+CONFIRM = "confirm"
+NOT_ME = "not-me"
+UNSUBSCRIBE = consents.LINK_PURPOSE
+ONE_CLICK = "List-Unsubscribe=One-Click"
+
+
+def confirm_url(session: Session, ident: bytes) -> str:
+    return f"{session.config.public_url}/confirm/{session.keys.token(CONFIRM, ident)}"
+
+
+def not_me_url(session: Session, ident: bytes) -> str:
+    return f"{session.config.public_url}/not-me/{session.keys.token(NOT_ME, ident)}"
+
+
+def unsubscribe_id(session: Session, subscription_id: str, epoch: int) -> bytes:
+    """The id behind the link that ends everything; derivable for as long as the epoch lasts."""
+    return session.keys.derived_id(UNSUBSCRIBE, subscription_id, epoch)
+
+
+def unsubscribe_url(session: Session, subscription_id: str, epoch: int, topic: str | None = None) -> str:
+    """The link that ends the subscription, or just one topic."""
+    ident = (
+        consents.link_id(session, subscription_id, topic, epoch)
+        if topic
+        else unsubscribe_id(session, subscription_id, epoch)
+    )
+    return f"{session.config.public_url}/unsubscribe/{session.keys.token(UNSUBSCRIBE, ident)}"
+
+
+def list_unsubscribe(session: Session, subscription_id: str, epoch: int, topic: str | None = None) -> str:
+    """The value of a List-Unsubscribe header, to be written raw and signed by DKIM.
+
+    Rule: RFC 8058 3.1, exactly one HTTPS URI.
+    """
+    return f"<{unsubscribe_url(session, subscription_id, epoch, topic)}>"

@@ -1,0 +1,154 @@
+"""Subscriptions as lists and exports show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+
+from signup.consents.models import Consent, ConsentState
+from signup.contacts import actions as contacts
+from signup.contacts.models import Contact
+from signup.core.db import Session
+from signup.core.errors import NotFound
+from signup.core.values import EmailAddress
+from signup.purposes.models import Purpose
+from signup.subscriptions import links, payload
+from signup.subscriptions.models import Ground, Status, Subscription
+
+STATUSES = {item.value: item for item in Status}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A subscription with its person, what they agreed to, and ready header values."""
+
+    id: str
+    contact_id: str
+    email: str
+    status: Status
+    ground: Ground | None
+    end_reason: str | None
+    version: int
+    purposes: list[str]  # slugs with a consent in force
+    requested_at: datetime
+    activated_at: datetime | None
+    ended_at: datetime | None
+    origin: dict[str, Any]
+    legal_basis: str
+    proof_url: str
+    list_unsubscribe: str
+    list_unsubscribe_post: str
+
+    @property
+    def confirmed_at(self) -> datetime | None:
+        """When the person clicked; None when another ground made it active."""
+        return self.activated_at if self.ground is Ground.CONFIRMED else None
+
+    @property
+    def is_confirmed_address(self) -> bool:
+        """Whether anybody but a stranger at a form vouches for the address."""
+        return self.activated_at is not None
+
+
+_COLUMNS = (
+    Subscription.id,
+    Subscription.contact_id,
+    Contact.email,
+    Subscription.status,
+    Subscription.ground,
+    Subscription.end_reason,
+    Subscription.version,
+    Subscription.epoch,
+    Subscription.requested_at,
+    Subscription.activated_at,
+    Subscription.ended_at,
+    Contact.origin,
+    Contact.legal_basis,
+)
+
+
+def page(
+    session: Session,
+    controller_id: str,
+    *,
+    after: str = "",
+    limit: int,
+    email: EmailAddress | None = None,
+    status: Status | None = None,
+) -> list[Row]:
+    """Subscriptions in the order of their ids, after the id `after`; two queries, whatever the limit."""
+    query = (
+        select(*_COLUMNS)
+        .join(Contact, Contact.id == Subscription.contact_id)
+        .where(Subscription.controller_id == controller_id, Subscription.id > after)
+    )
+    if email is not None:
+        query = query.where(Contact.address_key == contacts.address_key(session, controller_id, email))
+    if status is not None:
+        query = query.where(Subscription.status == status)
+    return _rows(session, session.execute(query.order_by(Subscription.id).limit(limit)).all())
+
+
+def count(session: Session, controller_id: str, *, status: Status | None = None) -> int:
+    """How many subscriptions a list would hold now."""
+    query = select(func.count()).select_from(Subscription).where(Subscription.controller_id == controller_id)
+    if status is not None:
+        query = query.where(Subscription.status == status)
+    return session.scalar(query) or 0
+
+
+def get(session: Session, controller_id: str, subscription_id: str) -> Row:
+    """The subscription with this id.
+
+    Raises:
+        NotFound: this controller has none.
+    """
+    query = (
+        select(*_COLUMNS)
+        .join(Contact, Contact.id == Subscription.contact_id)
+        .where(Subscription.controller_id == controller_id, Subscription.id == subscription_id)
+    )
+    found = _rows(session, session.execute(query).all())
+    if not found:
+        raise NotFound("There is no such subscription.")
+    return found[0]
+
+
+def _rows(session: Session, rows: Sequence[Any]) -> list[Row]:
+    given: dict[str, list[Any]] = {row.contact_id: [] for row in rows}
+    query = (
+        select(Consent.contact_id, Purpose.slug, Consent.state, Consent.origin, Consent.legal_basis)
+        .join(Purpose, Purpose.id == Consent.purpose_id)
+        .where(Consent.contact_id.in_(list(given)), Consent.given_at.is_not(None))
+        .order_by(Consent.contact_id, Purpose.slug)
+    )
+    for consent in session.execute(query):
+        given[consent.contact_id].append(consent)
+    return [_row(session, row, given[row.contact_id]) for row in rows]
+
+
+def _row(session: Session, row: Any, given: Sequence[Any]) -> Row:
+    # What the person agreed to last says more than how the contact first came in.
+    basis = given[0] if given else row
+    return Row(
+        id=row.id,
+        contact_id=row.contact_id,
+        email=row.email,
+        status=row.status,
+        ground=row.ground,
+        end_reason=row.end_reason.value if row.end_reason else None,
+        version=row.version,
+        purposes=[item.slug for item in given if item.state is ConsentState.GIVEN],
+        requested_at=row.requested_at,
+        activated_at=row.activated_at,
+        ended_at=row.ended_at,
+        origin=basis.origin,
+        legal_basis=basis.legal_basis,
+        proof_url=payload.proof_url(session, row.contact_id),
+        list_unsubscribe=links.list_unsubscribe(session, row.id, row.epoch),
+        list_unsubscribe_post=links.ONE_CLICK,
+    )

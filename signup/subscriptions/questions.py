@@ -1,0 +1,153 @@
+"""The mailed questions and notes: a confirmation with its token, and the word that nothing needs to be done."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import update
+
+from signup.contacts.actions import Found
+from signup.core.db import Session
+from signup.core.signing import new_token_id, token_hash
+from signup.core.values import new_id, rfc3339
+from signup.forms.rules import FormView
+from signup.mail import compose
+from signup.mail.models import Message, MessageState
+from signup.subscriptions import links
+from signup.subscriptions.models import Confirmation, ConfirmationState, Subscription
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a question belongs to.
+
+    Args:
+        page_host: host of the embedding page, when staff listed it.
+        hold: why no mail may go out, or None.
+    """
+
+    subscription_id: str
+    act_id: str
+    page_host: str | None
+    hold: str | None = None
+
+
+def open_confirmation(
+    session: Session,
+    view: FormView,
+    found: Found,
+    items: Sequence[Mapping[str, str]],
+    asked: Asked,
+    *,
+    replaces: Confirmation | None,
+    now: datetime,
+) -> dict[str, Any]:
+    """One question is open, with its mail queued or held; the one before is replaced.
+
+    Returns:
+        The disclosures that tie the event to the mail and its token.
+
+    Rule: GDPR 7(1); RFC 3834; the token itself is in the sealed mail only.
+    """
+    if replaces is not None:
+        _replace(session, replaces, now=now)
+    ident, token = new_id("cnf", now), new_token_id()
+    expires_at = now + timedelta(days=session.config.token_days)
+    session.put(
+        Confirmation,
+        {
+            "id": ident,
+            "controller_id": view.controller.id,
+            "contact_id": found.contact_id,
+            "subscription_id": asked.subscription_id,
+            "form_id": view.id,
+            "form_version_id": view.version_id,
+            "act_id": asked.act_id,
+            "purpose_ids": [item["id"] for item in items],
+            "token_hash": token_hash(token),
+            "state": ConfirmationState.OPEN,
+            "page_host": asked.page_host,
+            "created_at": now,
+            "expires_at": expires_at,
+        },
+    )
+    link = {
+        "confirmation": ident,
+        "token_sha256": hashlib.sha256(token).hexdigest(),
+        "expires_at": rfc3339(expires_at),
+    }
+    if asked.hold is not None:
+        compose.hold(
+            session, view.controller.id, found.subject, kind="confirm", locale=view.locale, reason=asked.hold,
+            confirmation_id=ident, now=now,
+        )  # fmt: skip
+        return link
+    wording = compose.Wording(
+        "confirm", view.locale, view.controller, compose.purposes_of(items), session.config.token_days
+    )
+    values = {
+        "confirm_url": links.confirm_url(session, token),
+        "not_me_url": links.not_me_url(session, token),
+        **_when_and_where(session, view, asked.page_host, now=now),
+    }
+    message_id = compose.queue(
+        session, found.subject, wording, values, recipient=found.email, confirmation_id=ident,
+        give_up_at=expires_at, now=now,
+    )  # fmt: skip
+    return {**link, "message_id": message_id}
+
+
+def _replace(session: Session, old: Confirmation, *, now: datetime) -> None:
+    """The older question is closed before the new one is written: the index allows one open question.
+
+    Its mail, if it has not left yet, stays here: two mails with one of them dead would only confuse.
+    """
+    for model, where, values in (
+        (Confirmation, Confirmation.id == old.id, {"state": ConfirmationState.REPLACED, "closed_at": now}),
+        (
+            Message,
+            (Message.confirmation_id == old.id) & (Message.state == MessageState.QUEUED),
+            {"state": MessageState.CANCELLED, "reason": "a newer mail replaced it"},
+        ),
+    ):
+        session.execute(update(model).where(where).values(**values).execution_options(synchronize_session=False))
+
+
+def queue_notice(
+    session: Session,
+    view: FormView,
+    found: Found,
+    subscription: Subscription,
+    given: frozenset[str],
+    *,
+    page_host: str | None,
+    now: datetime,
+) -> str:
+    """A mail is queued that says: you are signed up already, nothing changes.
+
+    Returns:
+        Its Message-ID.
+    """
+    items = [item for item in view.purposes if item["id"] in given]
+    wording = compose.Wording(
+        "already", view.locale, view.controller, compose.purposes_of(items), session.config.token_days
+    )
+    values = {
+        "unsubscribe_url": links.unsubscribe_url(session, subscription.id, subscription.epoch),
+        **_when_and_where(session, view, page_host, now=now),
+    }
+    return compose.queue(
+        session, found.subject, wording, values, recipient=found.email, confirmation_id=None,
+        give_up_at=now + timedelta(days=1), now=now,
+    )  # fmt: skip
+
+
+def _when_and_where(session: Session, view: FormView, page_host: str | None, *, now: datetime) -> dict[str, str]:
+    return {
+        "requested_at": compose.local_time(now, view.locale, view.controller.timezone),
+        "page_host": page_host or f"{session.config.public_url}/f/{view.slug}",
+    }

@@ -1,0 +1,146 @@
+"""The life of a subscription, decided without a database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from signup.subscriptions.models import ConfirmationState, EndReason, Status
+from signup.suppression.actions import LIFTED_BY_CONFIRMATION
+from signup.suppression.models import Reason
+
+# Long enough to notice a slip, short enough that nobody else finds the open page.
+UNDO_MINUTES = 30
+# Further openings of one link are only counted: the log must not be a place to fill up.
+OPENINGS_TOLD = 50
+
+UNDO_WINDOW = timedelta(minutes=UNDO_MINUTES)
+
+
+class Reply(Enum):
+    """What a sign-up leads to; the visitor sees the same page for each."""
+
+    ASK = "ask"  # a mail with a fresh link
+    NOTICE = "notice"  # a mail saying that nothing needs to be done
+    HOLD = "hold"  # on record, no mail
+
+
+@dataclass(frozen=True)
+class Plan:
+    reply: Reply
+    confirm: tuple[str, ...]  # ids of the purposes the question is about
+    reason: str | None = None  # why no mail goes out
+    blocked: bool = False  # by a suppression that only others may lift
+
+
+def plan_request(
+    *,
+    wanted: Sequence[str],
+    given: Collection[str],
+    asked: Sequence[str],
+    suppressed: Reason | None,
+    cap_wait_seconds: int,
+    notice_wait_seconds: int,
+) -> Plan:
+    """Decide what a sign-up leads to.
+
+    Args:
+        wanted: ids of the ticked purposes.
+        given: ids of the purposes with a consent in force.
+        asked: ids of the purposes of the open confirmation on the same form.
+    """
+    new = [ident for ident in wanted if ident not in given]
+    confirm = tuple(dict.fromkeys([*asked, *new]))
+    if suppressed is not None and suppressed not in LIFTED_BY_CONFIRMATION:
+        return Plan(Reply.HOLD, confirm, f"suppressed: {suppressed.value}", blocked=True)
+    if not new and not asked:
+        if notice_wait_seconds:
+            return Plan(Reply.HOLD, (), "cap of notices to this address")
+        return Plan(Reply.NOTICE, ())
+    if cap_wait_seconds:
+        return Plan(Reply.HOLD, confirm, "cap of mails to this address")
+    return Plan(Reply.ASK, confirm)
+
+
+class Link(Enum):
+    """What a confirmation link stands for now."""
+
+    OPEN = "open"
+    CONFIRMED = "confirmed"
+    EXPIRED = "expired"
+    REPLACED = "replaced"
+    CANCELLED = "cancelled"
+    WITHDRAWN = "withdrawn"
+
+
+def link_now(
+    state: ConfirmationState,
+    *,
+    expires_at: datetime,
+    newest: ConfirmationState | None,
+    still_given: bool,
+    now: datetime,
+) -> Link:
+    """Decide what a confirmation link says. First act wins, and an old link revives nothing.
+
+    Args:
+        newest: the state of the person's newest confirmation on the same form, for a replaced one.
+        still_given: whether a consent that this or the newer confirmation gave is in force.
+    """
+    if state is ConfirmationState.REPLACED and newest is not None and newest is not ConfirmationState.OPEN:
+        state = newest
+    if state is ConfirmationState.OPEN:
+        return Link.OPEN if now < expires_at else Link.EXPIRED
+    if state is ConfirmationState.CONFIRMED:
+        return Link.CONFIRMED if still_given else Link.WITHDRAWN
+    return {
+        ConfirmationState.REPLACED: Link.REPLACED,
+        ConfirmationState.EXPIRED: Link.EXPIRED,
+    }.get(state, Link.CANCELLED)
+
+
+class NotMe(Enum):
+    """What "that was not me" can still do."""
+
+    OPEN = "open"  # delete the request
+    AFTER_CONFIRM = "after_confirm"  # end what somebody confirmed
+    DONE = "done"
+    GONE = "gone"
+
+
+def not_me_now(link: Link, state: ConfirmationState) -> NotMe:
+    if state is ConfirmationState.REFUSED:
+        return NotMe.DONE
+    if link in (Link.OPEN, Link.REPLACED):
+        return NotMe.OPEN
+    return NotMe.AFTER_CONFIRM if link is Link.CONFIRMED else NotMe.GONE
+
+
+def may_undo(
+    status: Status, reason: EndReason | None, ended_by: str | None, ended_at: datetime | None, *, now: datetime
+) -> bool:
+    """Whether the person who just pressed the button may take it back; a mail client's click is final."""
+    return (
+        status is Status.ENDED
+        and reason is EndReason.UNSUBSCRIBED
+        and ended_by == "page"
+        and ended_at is not None
+        and now - ended_at <= UNDO_WINDOW
+    )
+
+
+_SCANNERS = re.compile(
+    r"barracuda|proofpoint|mimecast|safelinks|mcafee|trend ?micro|symantec|fortinet|sophos|forcepoint|urlscan"
+    r"|bot\b|crawler|spider|preview|python-|curl/|wget/|go-http-client|java/|okhttp|headless",
+    re.IGNORECASE,
+)
+
+
+def looks_like_scanner(method: str, user_agent: str, seconds_since_sent: int | None) -> bool:
+    """A label for evidence and statistics. It decides nothing: who is a person shows by pressing the button."""
+    if method == "HEAD" or not user_agent or _SCANNERS.search(user_agent):
+        return True
+    return seconds_since_sent is not None and seconds_since_sent < 2
