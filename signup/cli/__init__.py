@@ -1,0 +1,33 @@
+"""The flask commands. Bad input: one clear line on standard error, exit 2, nothing changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flask import Flask
+
+from signup.cli import keys, operate, setup, transfer, webhooks
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a first or later start found or made."""
+
+    first_start: bool
+    api_key: str | None
+    forms: list[str] = field(default_factory=list)
+
+
+def register(app: Flask) -> None:
+    """All commands are found by `flask`."""
+    for module in (setup, keys, webhooks, transfer, operate):
+        for command in module.COMMANDS:
+            app.cli.add_command(command)
+
+
+def prepare(app: Flask) -> Prepared:
+    """The database is at the newest migration; in development a first start holds the demo and an API key."""
+    with app.app_context():
+        setup.upgrade()
+        key = setup.seed_demo() if app.extensions["signup.config"].development else None
+        return Prepared(first_start=key is not None, api_key=key, forms=setup.demo_forms())

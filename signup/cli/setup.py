@@ -1,0 +1,212 @@
+"""Commands that set up: migrations, controllers, forms, the demo."""
+
+from __future__ import annotations
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+from sqlalchemy.exc import OperationalError
+
+from signup import demo
+from signup.cli.common import BadInput, controller_named, plain_errors
+from signup.core.config import SETTINGS, Config
+from signup.core.db import reading, transaction
+from signup.core.values import LOCALES, utc_now
+from signup.forms import actions as forms
+from signup.forms.actions import NewForm
+from signup.purposes import actions as purposes
+from signup.purposes.actions import NewController
+from signup.reports import queries
+from signup.staff import access
+
+WORDS = {
+    "de": {
+        "email_label": "E-Mail-Adresse",
+        "submit_label": "Anmelden",
+        "note": "Wir schicken Ihnen eine Mail mit einem Link. Erst wenn Sie ihn bestätigen, sind Sie angemeldet. "
+        "Widerruf jederzeit.",
+    },
+    "en": {
+        "email_label": "E-mail address",
+        "submit_label": "Sign up",
+        "note": "We send you a mail with a link. You are signed up only once you confirm it. Withdraw at any time.",
+    },
+}
+
+
+def upgrade() -> None:
+    """The database is at the newest migration; asking whether it is costs one query."""
+    with reading() as session:
+        if queries.current_migration(session) == queries.newest_migration():
+            return
+    from flask_migrate import upgrade as migrate
+
+    migrate()
+
+
+def seed_demo() -> str | None:
+    """On an empty database the demo exists afterwards.
+
+    Returns:
+        The demo's API key with all scopes, shown this once; None when there was something already.
+    """
+    now = utc_now()
+    with transaction() as session:
+        if purposes.list_controllers(session):
+            return None
+        controller = demo.seed(session, now=now)
+        made = access.create_key(session, controller.id, "demo", list(access.SCOPES), now=now)
+        return made.secret
+
+
+def demo_forms() -> list[str]:
+    """The slugs of the forms of the demo controller, in the order of the alphabet."""
+    with reading() as session:
+        every = [item for item in purposes.list_controllers(session) if item.slug == demo.CONTROLLER.slug]
+        return [view.slug for view in forms.listed(session, every[0].id)] if every else []
+
+
+controller = AppGroup("controller", help="Controllers: the tenants responsible for the data.")
+form = AppGroup("form", help="Sign-up forms.")
+
+
+@controller.command("create")
+@click.argument("slug")
+@click.option("--name", required=True, help="Full legal name.")
+@click.option("--address", required=True, help="Postal address on one line.")
+@click.option("--sender", required=True, help="From address of mails.")
+@click.option("--reply-to", default="", help="Where answers go; the sender if not given.")
+@click.option("--imprint", required=True, help="URL of the imprint.")
+@click.option("--privacy", required=True, help="URL of the privacy notice.")
+@click.option("--accent", default="#0b5d6b", show_default=True, help="Colour of buttons.")
+def create_controller(
+    slug: str, name: str, address: str, sender: str, reply_to: str, imprint: str, privacy: str, accent: str
+) -> None:
+    """Create the controller SLUG."""
+    new = NewController(
+        slug=slug,
+        name=name,
+        address=address,
+        sender=sender,
+        reply_to=reply_to,
+        imprint_url=imprint,
+        privacy_url=privacy,
+        accent=accent,
+    )
+    with plain_errors(), transaction() as session:
+        made = purposes.create_controller(session, new, now=utc_now())
+    click.echo(f"{made.id} {made.slug}")
+
+
+@form.command("create")
+@click.argument("slug")
+@click.option("--controller", "owner", help="Slug of the controller.")
+@click.option("--locale", type=click.Choice(LOCALES), default="de", show_default=True)
+@click.option("--title", required=True)
+@click.option("--intro", default="")
+@click.option("--purpose", "slugs", multiple=True, required=True, help="Slug of a purpose; repeat for more.")
+@click.option("--text", "texts", multiple=True, help="SLUG=consent sentence, for a purpose that is new.")
+@click.option("--origin", "origins", multiple=True, help="Site that may embed the form; none means every site.")
+def create_form(
+    slug: str,
+    owner: str | None,
+    locale: str,
+    title: str,
+    intro: str,
+    slugs: tuple[str, ...],
+    texts: tuple[str, ...],
+    origins: tuple[str, ...],
+) -> None:
+    """Create and publish the form SLUG."""
+    now = utc_now()
+    sentences = dict(text.partition("=")[::2] for text in texts)
+    with plain_errors(), transaction() as session:
+        owned = controller_named(session, owner)
+        known = {item.slug for item in purposes.list_purposes(session, owned.id)}
+        for name in slugs:
+            if name not in known and name in sentences:
+                label = {locale: name.replace("-", " ").capitalize()}
+                text = {locale: sentences[name]}
+                purposes.create_purpose(session, owned.id, name, label=label, hint={}, text=text, now=now)
+            elif name not in known:
+                raise BadInput(f"There is no purpose {name!r}: give its consent sentence with --text {name}=…")
+        new = NewForm(slug, title, locale, title, intro, **WORDS[locale], purposes=slugs, allowed_origins=origins)
+        demo.publish_form(session, owned, new, now=now)
+    click.echo(f"{_url(slug)}")
+
+
+@form.command("list")
+@click.option("--controller", "owner", help="Slug of the controller.")
+def list_forms(owner: str | None) -> None:
+    """List the forms of a controller."""
+    with plain_errors(), reading() as session:
+        for view in forms.listed(session, controller_named(session, owner).id, limit=1000):
+            click.echo(f"{view.slug}\tversion {view.version}\t{'closed' if view.closed else 'open'}\t{_url(view.slug)}")
+
+
+@form.command("show")
+@click.argument("slug")
+def show_form(slug: str) -> None:
+    """Show the form SLUG with its purposes and their wording."""
+    with plain_errors(), reading() as session:
+        view = forms.in_force(session, slug)
+    click.echo(
+        f"{view.slug}: {view.definition['title']} (version {view.version}, {view.locale}, {view.controller.name})"
+    )
+    for item in view.purposes:
+        click.echo(f"- {item['slug']}: {item['text']}\n  sha256 {item['text_sha256']}")
+
+
+@form.command("embed")
+@click.argument("slug")
+def embed_form(slug: str) -> None:
+    """Print the form SLUG as plain HTML to paste into any page."""
+    with plain_errors(), reading() as session:
+        view = forms.in_force(session, slug)
+    click.echo(
+        current_app.jinja_env.get_template("forms/embed.html").render(view=view, url=_url(slug), locale=view.locale)
+    )
+
+
+@form.command("close")
+@click.argument("slug")
+@click.option("--controller", "owner", help="Slug of the controller.")
+@click.option("--reopen", is_flag=True, help="Take sign-ups again.")
+def close_form(slug: str, owner: str | None, reopen: bool) -> None:
+    """Stop taking sign-ups on the form SLUG."""
+    with plain_errors(), transaction() as session:
+        forms.set_closed(session, controller_named(session, owner).id, slug, not reopen)
+
+
+def _url(slug: str) -> str:
+    config: Config = current_app.extensions["signup.config"]
+    return f"{config.public_url}/f/{slug}"
+
+
+@click.command("check-config")
+def check_config() -> None:
+    """Print every setting, secrets masked, and whether database and migrations are in order."""
+    config: Config = current_app.extensions["signup.config"]
+    secret = "set, not shown"  # noqa: S105 - a word for the operator
+    click.echo(f"environment        {config.environment}")
+    click.echo(f"public url         {config.public_url}")
+    click.echo(f"listens on         {config.host}:{config.port}")
+    click.echo(f"instance           {config.instance}")
+    click.echo(f"database           {'SQLite' if config.sqlite else 'PostgreSQL'}")
+    click.echo(f"secret key         {secret}, {len(config.secret_keys) - 1} fallbacks")
+    click.echo(f"pepper, data key   {secret}")
+    click.echo(f"mail server        {f'{config.mail.server}:{config.mail.port}' if config.mail else 'none'}")
+    click.echo(f"trusted proxies    {config.trusted_proxies}")
+    click.echo(f"outbound allowance {', '.join(config.outbound_allow) or 'public addresses over https only'}")
+    click.echo(f"known settings     {', '.join(sorted(SETTINGS))}")
+    try:
+        with reading() as session:
+            current = queries.current_migration(session)
+    except OperationalError as error:
+        raise BadInput(f"The database cannot be reached: {error.orig}") from None
+    if current != queries.newest_migration():
+        raise BadInput(f"The database is at migration {current}: run flask db upgrade.")
+    click.echo(f"migration          {current}")
+
+
+COMMANDS = (controller, form, check_config)

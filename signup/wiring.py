@@ -1,0 +1,79 @@
+"""What happens because of what: job kinds and who runs them, and who hears of publications."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from signup.eventlog import record
+from signup.jobs import Job
+from signup.mail import compose, send
+from signup.privacy import retention
+from signup.subscriptions import answers
+from signup.webhooks import actions as webhooks
+from signup.webhooks import send as webhooks_send
+
+Clock = Callable[[], datetime]
+Run = Callable[[Sequence[Job], Clock], None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of job.
+
+    Args:
+        make: called once per worker thread; what it returns runs leased jobs, outside any transaction.
+        retry: in words, what happens to a job that could not be done.
+        every_seconds: for a timed job, the pause between two runs.
+    """
+
+    name: str
+    make: Callable[[], Run]
+    retry: str
+    batch: int = 1
+    lease_seconds: float = 60
+    every_seconds: float | None = None
+
+
+def _mail_runner() -> Run:
+    postman = send.Postman()
+
+    def run(leased: Sequence[Job], clock: Clock) -> None:
+        send.run(leased, postman, clock, on_accepted=answers.mail_accepted)
+
+    return run
+
+
+JOBS: tuple[Kind, ...] = (
+    Kind(
+        compose.JOB_SEND,
+        _mail_runner,
+        retry="no connection: 10 s to 1 min; 4xx: 1 min to 4 h; both until the link expires; 5xx: never",
+        batch=send.BATCH,
+        lease_seconds=send.LEASE_SECONDS,
+    ),
+    Kind(
+        retention.JOB_RUN,
+        lambda: retention.run,
+        retry="again when its lease ends, ten minutes later",
+        lease_seconds=600,
+        every_seconds=retention.EVERY_SECONDS,
+    ),
+    Kind(
+        webhooks.JOB_NUMBER,
+        lambda: webhooks.number_publications,
+        retry="again when its lease ends, half a minute later",
+        lease_seconds=30,
+        every_seconds=1,
+    ),
+)
+
+# The delivery rows are their own queue: a courier leases and posts them, and says how many there were.
+COURIERS: tuple[Callable[[], Callable[[Clock], int]], ...] = (partial(webhooks_send.Courier),)
+
+
+def subscribe_all() -> None:
+    """Every publication reaches the deliveries it owes, in the commit that made it."""
+    record.subscribe(webhooks.fan_out)

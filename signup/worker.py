@@ -1,0 +1,125 @@
+"""The worker: claims due work, runs it, and stops cleanly on SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+from flask import Flask
+
+from signup import jobs, wiring
+from signup.core.db import reading, transaction
+from signup.core.values import utc_now
+from signup.wiring import Clock, Kind
+
+# At rest a worker asks this often; a mail or webhook leaves within a second of its commit.
+IDLE_SECONDS = 0.25
+# After an unexpected error the next try waits, so that a broken database is not hammered.
+ERROR_SECONDS = 2.0
+# Longer than one SMTP dialogue or HTTP request can take.
+STOP_SECONDS = 25.0
+
+log = logging.getLogger(__name__)
+
+Turn = Callable[[Clock], int]
+
+
+def job_turn(kind: Kind) -> Turn:
+    """A function that claims one batch of `kind`, runs it and says how many jobs there were."""
+    run = kind.make()
+
+    def turn(clock: Clock) -> int:
+        with reading() as session:
+            if not jobs.any_due(session, kind.name, now=clock()):
+                return 0
+        with transaction() as session:
+            leased = jobs.claim(session, kind.name, now=clock(), limit=kind.batch, lease_seconds=kind.lease_seconds)
+        if not leased:
+            return 0
+        run(leased, clock)
+        if kind.every_seconds is not None:
+            with transaction() as session:
+                for job in leased:
+                    at = jobs.next_run(clock(), kind.every_seconds)
+                    jobs.retry(session, job, at=at, error="", burns_attempt=False)
+            return 0
+        return len(leased)
+
+    return turn
+
+
+def register_timed_jobs(clock: Clock = utc_now) -> None:
+    """Each timed job exists once in the database, however many workers there are."""
+    with transaction() as session:
+        for kind in wiring.JOBS:
+            if kind.every_seconds is not None:
+                jobs.every(session, kind.name, now=clock())
+
+
+def run_until_idle(clock: Clock = utc_now) -> int:
+    """Do all work that is due now, in this thread.
+
+    Returns:
+        How many jobs and deliveries were done.
+    """
+    turns = [job_turn(kind) for kind in wiring.JOBS] + [make() for make in wiring.COURIERS]
+    done = 0
+    while count := sum(turn(clock) for turn in turns):
+        done += count
+    return done
+
+
+class Worker:
+    """One thread per kind of work, so that a slow mail server never holds up a webhook."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT; what is under way is finished, what is leased falls due again."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stopping.set())
+        with self.app.app_context():
+            register_timed_jobs()
+        makers: list[tuple[str, Callable[[], Turn]]] = [(kind.name, _maker(kind)) for kind in wiring.JOBS]
+        makers += [(f"courier-{number}", make) for number, make in enumerate(wiring.COURIERS)]
+        threads = [threading.Thread(target=self._loop, args=maker, name=maker[0], daemon=True) for maker in makers]
+        for thread in threads:
+            thread.start()
+        _notify_ready()
+        log.info("worker started", extra={"threads": len(threads)})
+        self.stopping.wait()
+        for thread in threads:
+            thread.join(STOP_SECONDS)
+        log.info("worker stopped")
+
+    def _loop(self, name: str, make: Callable[[], Turn]) -> None:
+        with self.app.app_context():
+            turn = make()
+            while not self.stopping.is_set():
+                try:
+                    worked = turn(utc_now)
+                except Exception:
+                    log.exception("work failed and will be tried again", extra={"work": name})
+                    self.stopping.wait(ERROR_SECONDS)
+                    continue
+                if not worked:
+                    self.stopping.wait(IDLE_SECONDS)
+
+
+def _notify_ready() -> None:
+    """Tell whoever started us, by systemd's protocol, that work is being done."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notice:
+        notice.sendto(b"READY=1", "\0" + path[1:] if path.startswith("@") else path)
+
+
+def _maker(kind: Kind) -> Callable[[], Turn]:
+    return lambda: job_turn(kind)
