@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
 from signup.eventlog import record
 from signup.jobs import Job
@@ -25,6 +24,7 @@ class Kind:
 
     Args:
         make: called once per worker thread; what it returns runs leased jobs, outside any transaction.
+            If it has a `close`, that is called when the thread ends.
         retry: in words, what happens to a job that could not be done.
         every_seconds: for a timed job, the pause between two runs.
     """
@@ -37,19 +37,23 @@ class Kind:
     every_seconds: float | None = None
 
 
-def _mail_runner() -> Run:
-    postman = send.Postman()
+class MailRunner:
+    """Sends mails over one connection, which it keeps until it is closed."""
 
-    def run(leased: Sequence[Job], clock: Clock) -> None:
-        send.run(leased, postman, clock, on_accepted=answers.mail_accepted)
+    def __init__(self) -> None:
+        self._postman = send.Postman()
 
-    return run
+    def __call__(self, leased: Sequence[Job], clock: Clock) -> None:
+        send.run(leased, self._postman, clock, on_accepted=answers.mail_accepted)
+
+    def close(self) -> None:
+        self._postman.close()
 
 
 JOBS: tuple[Kind, ...] = (
     Kind(
         compose.JOB_SEND,
-        _mail_runner,
+        MailRunner,
         retry="no connection: 10 s to 1 min; 4xx: 1 min to 4 h; both until the link expires; 5xx: never",
         batch=send.BATCH,
         lease_seconds=send.LEASE_SECONDS,
@@ -71,7 +75,7 @@ JOBS: tuple[Kind, ...] = (
 )
 
 # The delivery rows are their own queue: a courier leases and posts them, and says how many there were.
-COURIERS: tuple[Callable[[], Callable[[Clock], int]], ...] = (partial(webhooks_send.Courier),)
+COURIERS: tuple[type[webhooks_send.Courier], ...] = (webhooks_send.Courier,)
 
 
 def subscribe_all() -> None:

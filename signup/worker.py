@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from flask import Flask
 
@@ -25,14 +26,24 @@ STOP_SECONDS = 25.0
 
 log = logging.getLogger(__name__)
 
-Turn = Callable[[Clock], int]
+
+class Turn(Protocol):
+    """One kind of work, done by one thread: a batch a call, and a tidy end."""
+
+    def __call__(self, clock: Clock) -> int: ...
+
+    def close(self, clock: Clock) -> None: ...
 
 
-def job_turn(kind: Kind) -> Turn:
-    """A function that claims one batch of `kind`, runs it and says how many jobs there were."""
-    run = kind.make()
+class JobTurn:
+    """Claims one batch of a kind a call, runs it and says how many jobs there were."""
 
-    def turn(clock: Clock) -> int:
+    def __init__(self, kind: Kind) -> None:
+        self.kind = kind
+        self._run = kind.make()
+
+    def __call__(self, clock: Clock) -> int:
+        kind = self.kind
         with reading() as session:
             if not jobs.any_due(session, kind.name, now=clock()):
                 return 0
@@ -40,16 +51,19 @@ def job_turn(kind: Kind) -> Turn:
             leased = jobs.claim(session, kind.name, now=clock(), limit=kind.batch, lease_seconds=kind.lease_seconds)
         if not leased:
             return 0
-        run(leased, clock)
-        if kind.every_seconds is not None:
-            with transaction() as session:
-                for job in leased:
-                    at = jobs.next_run(clock(), kind.every_seconds)
-                    jobs.retry(session, job, at=at, error="", burns_attempt=False)
-            return 0
-        return len(leased)
+        self._run(leased, clock)
+        if kind.every_seconds is None:
+            return len(leased)
+        with transaction() as session:
+            for job in leased:
+                at = jobs.next_run(clock(), kind.every_seconds)
+                jobs.retry(session, job, at=at, error="", burns_attempt=False)
+        return 0
 
-    return turn
+    def close(self, clock: Clock) -> None:
+        close = getattr(self._run, "close", None)
+        if close is not None:
+            close()
 
 
 def register_timed_jobs(clock: Clock = utc_now) -> None:
@@ -66,10 +80,14 @@ def run_until_idle(clock: Clock = utc_now) -> int:
     Returns:
         How many jobs and deliveries were done.
     """
-    turns = [job_turn(kind) for kind in wiring.JOBS] + [make() for make in wiring.COURIERS]
+    turns: list[Turn] = [*(JobTurn(kind) for kind in wiring.JOBS), *(make() for make in wiring.COURIERS)]
     done = 0
-    while count := sum(turn(clock) for turn in turns):
-        done += count
+    try:
+        while count := sum(turn(clock) for turn in turns):
+            done += count
+    finally:
+        for turn in turns:
+            turn.close(clock)
     return done
 
 
@@ -110,6 +128,7 @@ class Worker:
                     continue
                 if not worked:
                     self.stopping.wait(IDLE_SECONDS)
+            turn.close(utc_now)
 
 
 def _notify_ready() -> None:
@@ -122,4 +141,4 @@ def _notify_ready() -> None:
 
 
 def _maker(kind: Kind) -> Callable[[], Turn]:
-    return lambda: job_turn(kind)
+    return lambda: JobTurn(kind)
