@@ -1,0 +1,78 @@
+"""Telling the outside: every publication becomes what is owed to endpoints, and has its place in the feed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import exists, select
+
+from signup.core.db import Session, reading, transaction
+from signup.eventlog import history
+from signup.eventlog.models import Publication
+from signup.eventlog.record import Published
+from signup.webhooks.models import Delivery
+from signup.webhooks.types import TEST_TYPE
+
+JOB_NUMBER = "publications.number"
+
+# One row an endpoint; ids of a publication and an endpoint hold no dot, so neither does the delivery's.
+_FAN_OUT = (
+    "FROM (SELECT CAST(? AS TEXT) AS publication) p "
+    "JOIN endpoint_type t ON t.controller_id = ? AND t.type = ? "
+    "JOIN endpoint e ON e.id = t.endpoint_id "
+    "WHERE e.state IN ('active', 'paused', 'disabled')"
+)
+_ONCE = " ON CONFLICT (publication_id, endpoint_id) DO NOTHING"
+_COMPUTED = {
+    "id": "'dlv_' || substr(p.publication, 5) || '_' || substr(e.id, 4)",
+    "publication_id": "p.publication",
+    "endpoint_id": "e.id",
+    "state": "CASE WHEN e.state = 'active' THEN 'due' ELSE 'held' END",
+}
+
+
+def fan_out(session: Session, published: Published) -> None:
+    """Every endpoint that asked for this type is owed one delivery, once the caller commits.
+
+    An active endpoint's is due at once. One that is paused or disabled has it held: nothing is dropped.
+    The rows are made by the database in the statement that writes the publication.
+    """
+    if published.type == TEST_TYPE:
+        return
+    # On PostgreSQL an endpoint that is being paused at this moment is waited for, so that no row is left behind as due.
+    lock = " FOR SHARE OF e" if session.get_bind().dialect.name == "postgresql" else ""
+    session.put_select(
+        Delivery,
+        delivery_row(published.controller_id, "event", now=published.created_at),
+        _COMPUTED,
+        _FAN_OUT + lock + _ONCE,
+        [published.id, published.controller_id, published.type],
+    )
+
+
+def delivery_row(controller_id: str, trigger: str, *, now: datetime) -> dict[str, Any]:
+    """What is the same in every fresh delivery; id, publication, endpoint and state are the caller's."""
+    return {
+        "controller_id": controller_id,
+        "next_at": now,
+        "attempt": 0,
+        "lease_token": None,
+        "trigger": trigger,
+        "created_at": now,
+        "finished_at": None,
+    }
+
+
+def number_publications(_leased: Sequence[object], clock: Callable[[], datetime]) -> None:
+    """Every publication has its place in the feed. Asking whether there is work takes no lock."""
+    while _unnumbered():
+        with transaction() as session:
+            if not history.number_publications(session):
+                return
+
+
+def _unnumbered() -> bool:
+    with reading() as session:
+        return bool(session.scalar(select(exists().where(Publication.seq.is_(None)))))
