@@ -153,7 +153,7 @@ class Database:
 
     @contextmanager
     def transaction(self, wait_seconds: float) -> Iterator[Session]:
-        with self._write_lock(wait_seconds), self._session(write=True) as session:
+        with self.write_lock(wait_seconds), self._session(write=True) as session:
             yield session
             session.flush()
             session.write_queued()
@@ -182,7 +182,7 @@ class Database:
             _in_transaction.reset(mark)
 
     @contextmanager
-    def _write_lock(self, wait_seconds: float) -> Iterator[None]:
+    def write_lock(self, wait_seconds: float) -> Iterator[None]:
         """On SQLite all writers of all processes queue here; PostgreSQL needs no such thing."""
         path = self.engine.url.database
         if not self.sqlite or not path or path == ":memory:":
@@ -272,6 +272,19 @@ def init_app(app: Flask, config: Config, keys: Keys) -> None:
     app.extensions["signup.database"] = Database(engine, keys, config)
 
 
+def scrub() -> None:
+    """On SQLite, what was just erased is not left over in the write-ahead log either.
+
+    PostgreSQL's way to raw files is a VACUUM FULL of the holders by the operator.
+
+    Rule: GDPR 17(1).
+    """
+    held = database()
+    if held.sqlite:
+        with held.write_lock(WRITE_WAIT_SECONDS), held.engine.connect() as connection:
+            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def database() -> Database:
     found: Database = current_app.extensions["signup.database"]
     return found
@@ -307,6 +320,7 @@ __all__ = [
     "db",
     "init_app",
     "reading",
+    "scrub",
     "transaction",
     "upsert",
 ]

@@ -13,7 +13,7 @@ from signup.abuse.models import Budget
 from signup.consents import actions as consents
 from signup.consents.models import Consent, ConsentState
 from signup.contacts import actions as contacts
-from signup.core.db import Session, affected, transaction
+from signup.core.db import Session, affected, scrub, transaction
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, forget_person, publish, record
 from signup.jobs import Job
@@ -57,6 +57,8 @@ def run_now(clock: Callable[[], datetime]) -> dict[str, int]:
     counts = Counts()
     while _step(counts, clock()):
         pass
+    if counts.erased:
+        scrub()
     if any(asdict(counts).values()):
         with transaction() as session:
             record(session, None, EventType.RETENTION_RUN, {"counts": asdict(counts)}, now=clock())
@@ -119,12 +121,14 @@ def expire(session: Session, *, now: datetime) -> int:
         question.state = ConfirmationState.EXPIRED
         question.closed_at = now
     session.flush()
-    for contact_id in dict.fromkeys(question.contact_id for question in due if question.contact_id):
-        _expire_contact(session, contact_id, now=now)
+    # Counted from the promise in the mail, not from when a worker came by.
+    last = {question.contact_id: question.expires_at for question in due if question.contact_id}
+    for contact_id, expired_at in last.items():
+        _expire_contact(session, contact_id, expired_at, now=now)
     return len(due)
 
 
-def _expire_contact(session: Session, contact_id: str, *, now: datetime) -> None:
+def _expire_contact(session: Session, contact_id: str, expired_at: datetime, *, now: datetime) -> None:
     still_open = session.scalar(
         select(Confirmation.id)
         .where(Confirmation.contact_id == contact_id, Confirmation.state == ConfirmationState.OPEN)
@@ -137,7 +141,7 @@ def _expire_contact(session: Session, contact_id: str, *, now: datetime) -> None
     if found.status is not Status.REQUESTED:
         return
     version = found.version + 1
-    changes = {"status": Status.EXPIRED, "version": version, "ended_at": now, "updated_at": now}
+    changes = {"status": Status.EXPIRED, "version": version, "ended_at": expired_at, "updated_at": now}
     session.change(Subscription, {"id": found.id}, changes)
     subject = Subject(contact_id, contacts.open_key(session, contact_id))
     event_id = record(

@@ -1,0 +1,137 @@
+"""What is kept no longer than needed."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from signup.core.db import reading
+from signup.core.values import utc_now
+from signup.eventlog.kinds import FieldClass
+from signup.eventlog.models import Disclosure, Event, Publication
+from signup.mail.models import Message
+from signup.privacy import retention
+from signup.subscriptions.models import Confirmation, ConfirmationState, Status, Submission, Subscription
+from tests.conftest import Clock
+from tests.support import log
+
+
+@pytest.fixture
+def clock(now):
+    return Clock(now)
+
+
+@pytest.mark.req("E23")
+def test_an_unconfirmed_person_is_gone_within_a_day_of_expiry(sign_up, clock, place):
+    person = sign_up("canary@beispiel.de", at=clock())
+    clock.forward(days=7, minutes=10)
+    assert retention.run_now(clock)["expired"] == 1
+    assert log.subscription(person.contact_id).status is Status.EXPIRED
+    assert log.published(person.contact_id)[-1] == "subscription.expired"
+    clock.forward(hours=23)
+    assert retention.run_now(clock)["erased"] == 1
+    with reading() as session:
+        assert session.scalars(select(Subscription.id)).all() == []
+        kept = session.execute(select(Disclosure.name, Disclosure.field_class, Disclosure.data)).all()
+        message = session.scalars(select(Message)).one()
+        question = session.scalars(select(Confirmation)).one()
+        assert session.scalars(select(Publication.payload)).all() == [None, None]
+    assert {row.field_class for row in kept} == {FieldClass.RESIDUE}
+    assert b"canary" not in b"".join(row.data for row in kept)
+    assert (message.sealed, message.contact_id) == (None, None)
+    assert message.message_id is not None
+    assert (question.state, question.contact_id) == (ConfirmationState.EXPIRED, None)
+    if place.url is None:
+        stored = b"".join(path.read_bytes() for path in place.folder.glob("signup.db*"))
+        assert b"canary" not in stored
+
+
+@pytest.mark.req("E24")
+def test_the_residue_still_tells_when_and_by_which_form(sign_up, clock):
+    person = sign_up("canary@beispiel.de", at=clock())
+    header = log.messages(person.contact_id)[0].message_id
+    clock.forward(days=8)
+    retention.run_now(clock)
+    with reading() as session:
+        rows = session.scalars(
+            select(Disclosure.event_id).where(Disclosure.name == "message_id", Disclosure.sealed.is_(False))
+        ).all()
+        (event_id,) = rows
+        fields = session.execute(select(Disclosure.name, Disclosure.data).where(Disclosure.event_id == event_id)).all()
+    text = b" ".join(row.data for row in fields).decode()
+    assert header in text
+    assert "2026-11-23T09:14:02.125Z" in text
+    assert "demo-de" in text
+
+
+@pytest.mark.req("E23")
+def test_the_run_is_an_event_with_counts(sign_up, clock):
+    sign_up("anna@beispiel.de", at=clock())
+    clock.forward(days=8)
+    retention.run_now(clock)
+    with reading() as session:
+        data = session.scalar(
+            select(Disclosure.data)
+            .join(Event, Event.id == Disclosure.event_id)
+            .where(Event.contact_id.is_(None), Disclosure.name == "counts")
+        )
+    assert b'"expired":1' in data
+
+
+def test_a_confirmed_person_stays(signup_and_confirm, clock):
+    person = signup_and_confirm("anna@beispiel.de", at=clock())
+    clock.forward(days=400)
+    retention.run_now(clock)
+    assert log.subscription(person.contact_id).status is Status.ACTIVE
+
+
+def test_an_unanswered_extra_question_expires_without_touching_the_subscription(signup_and_confirm, sign_up, clock):
+    person = signup_and_confirm("anna@beispiel.de", at=clock())
+    sign_up("anna@beispiel.de", chosen=("invitations",), at=clock.forward(hours=1))
+    clock.forward(days=9)
+    assert retention.run_now(clock)["expired"] == 1
+    assert log.subscription(person.contact_id).status is Status.ACTIVE
+    clock.forward(days=9)
+    assert retention.run_now(clock)["erased"] == 0
+
+
+def test_a_refused_request_is_erased_by_the_next_run(client, sign_up):
+    from tests.support.pages import nonce
+
+    person = sign_up("anna@beispiel.de")
+    client.post(person.not_me_path, data={"nonce": nonce(person.not_me_path)})
+    assert retention.run_now(utc_now)["erased"] == 1
+    page = client.get(person.not_me_path)
+    assert page.status_code == 200
+    assert client.get(person.confirm_path).status_code == 410
+
+
+def test_a_dry_run_names_the_counts_and_changes_nothing(sign_up, clock):
+    person = sign_up("anna@beispiel.de", at=clock())
+    clock.forward(days=8)
+    with reading() as session:
+        assert retention.preview(session, now=clock())["expired"] == 1
+    assert log.subscription(person.contact_id).status is Status.REQUESTED
+
+
+def test_many_are_expired_in_small_commits(sign_up, clock):
+    for number in range(retention.BATCH + 3):
+        sign_up(f"anna{number}@beispiel.de", at=clock.forward(minutes=1))
+    clock.forward(days=8)
+    counts = retention.run_now(clock)
+    assert counts["expired"] == counts["erased"] == retention.BATCH + 3
+    assert log.count(Submission) == 0
+
+
+def test_mails_to_the_erased_are_not_sent(sign_up, clock):
+    from signup.worker import JobTurn
+    from tests.mail.test_send import MAIL
+
+    sign_up("anna@beispiel.de", at=clock() - timedelta(days=9))
+    retention.run_now(clock)
+    retention.run_now(lambda: clock() + timedelta(days=1))
+    turn = JobTurn(MAIL)
+    turn(clock)
+    turn.close(clock)
+    with reading() as session:
+        assert session.scalars(select(Message.state)).one().value == "cancelled"
