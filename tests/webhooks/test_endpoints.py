@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select, text
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from signup.core.config import Config, ConfigError
 from signup.core.db import reading, transaction
 from signup.core.errors import Conflict, Invalid, NotFound
 from signup.core.outbound import OutboundRefused
@@ -21,7 +22,7 @@ from signup.purposes.actions import NewController
 from signup.webhooks import actions, deliveries, endpoints
 from signup.webhooks.models import DeliveryState, Endpoint
 from signup.webhooks.types import DEFAULT_TYPES, TYPES
-from tests.conftest import in_threads
+from tests.conftest import environment, in_threads
 from tests.support.receiver import Answer, Request
 
 
@@ -531,3 +532,16 @@ def test_publications_are_numbered_without_gaps_when_the_job_runs(desk):
     actions.number_publications([], utc_now)
     with reading() as session:
         assert session.scalar(select(Publication.seq).where(Publication.id == late)) == 6
+
+
+# --- the operator's allowance
+
+
+@pytest.mark.req("W36")
+def test_the_start_is_refused_and_names_each_entry_when_the_allowance_cannot_be_read(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        Config.from_env(environment(tmp_path, SIGNUP_OUTBOUND_ALLOW="10.0.0.0/99, crm.intern, two words"))
+    named = [problem for problem in caught.value.problems if problem.startswith("SIGNUP_OUTBOUND_ALLOW")]
+    assert len(named) == 2
+    assert "10.0.0.0/99" in named[0]
+    assert "two words" in named[1]
