@@ -303,6 +303,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'due'"),
         sqlite_where=sa.text("state = 'due'"),
     )
+    op.create_index(
+        "ix_delivery_endpoint_due",
+        "delivery",
+        ["endpoint_id", "next_at"],
+        postgresql_where=sa.text("state = 'due'"),
+        sqlite_where=sa.text("state = 'due'"),
+    )
     op.create_index("ix_delivery_endpoint", "delivery", ["endpoint_id", "state"])
     op.create_index("ix_delivery_list", "delivery", ["controller_id", "id"])
     op.create_index("uq_delivery_once", "delivery", ["publication_id", "endpoint_id"], unique=True)

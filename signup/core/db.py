@@ -140,6 +140,11 @@ def assert_no_transaction() -> None:
         raise RuntimeError("a network call was about to be made inside a database transaction")
 
 
+def _refuse_nesting() -> None:
+    if _in_transaction.get():
+        raise RuntimeError("transactions do not nest: the edge opens the one that there is")
+
+
 class Database:
     """One engine and the two ways to use it: `transaction` writes, `reading` reads."""
 
@@ -153,6 +158,7 @@ class Database:
 
     @contextmanager
     def transaction(self, wait_seconds: float) -> Iterator[Session]:
+        _refuse_nesting()
         with self.write_lock(wait_seconds), self._session(write=True) as session:
             yield session
             session.flush()
@@ -166,8 +172,7 @@ class Database:
 
     @contextmanager
     def _session(self, *, write: bool) -> Iterator[Session]:
-        if _in_transaction.get():
-            raise RuntimeError("transactions do not nest: the edge opens the one that there is")
+        _refuse_nesting()
         mark = _in_transaction.set(True)
         try:
             with self.sessions() as session:

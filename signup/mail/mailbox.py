@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -14,6 +14,7 @@ from pathlib import Path
 from flask import Blueprint, Response, abort, jsonify, make_response, render_template, request
 
 from signup.core.db import reading
+from signup.core.values import rfc3339
 from signup.mail import held
 from signup.web.request import config, wants_json
 
@@ -71,7 +72,12 @@ def show() -> Response:
     with reading() as session:
         kept = held.newest(session)
     if wants_json(request):
-        return jsonify({"items": [item.__dict__ for item in items], "held": [item.__dict__ for item in kept]})
+        return jsonify(
+            {
+                "items": [{**asdict(item), "received_at": rfc3339(item.received_at)} for item in items],
+                "held": [{**asdict(item), "at": rfc3339(item.at)} for item in kept],
+            }
+        )
     return make_response(render_template("dev/mailbox.html", items=items, held=kept, controller=None))
 
 

@@ -42,7 +42,7 @@ def test_headers_are_plain_and_no_list_header_is_among_them(raw):
     assert message["Reply-To"] is not None
     assert message["Subject"] == "Bitte bestätigen Sie Ihre Anmeldung bei Beispiel GmbH"
     assert message["Date"].datetime.isoformat() == "2026-11-23T09:14:02+00:00"
-    assert not [name for name in message.keys() if name.lower().startswith(("list-", "precedence"))]
+    assert not [name for name in message if name.lower().startswith(("list-", "precedence"))]
 
 
 @pytest.mark.req("C1")
