@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
-from flask import Flask, g, request
+from flask import Flask, abort, g, request
 from flask_babel import Babel, format_date, format_datetime, refresh
 from flask_migrate import Migrate
 from jinja2 import StrictUndefined
@@ -143,6 +143,9 @@ def _start() -> None:
     g.pop("locale", None)
     g.pop("timezone", None)
     refresh()
+    if "\x00" in request.path:
+        # Nothing has such a name, and PostgreSQL cannot even be asked for it.
+        abort(404)
 
 
 def _finish(response: Response) -> Response:

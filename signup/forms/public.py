@@ -31,7 +31,8 @@ FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 PREFLIGHT_SECONDS = 86_400
 
 
-@blueprint.get("/f/<slug>")
+# Flask would answer OPTIONS itself, without what a foreign script needs.
+@blueprint.get("/f/<slug>", provide_automatic_options=False)
 def show(slug: str) -> Response:
     with reading() as session:
         view = forms.in_force(session, slug)
@@ -54,7 +55,7 @@ def preflight(slug: str) -> Response:
     return _cors(view, response)
 
 
-@blueprint.post("/f/<slug>")
+@blueprint.post("/f/<slug>", provide_automatic_options=False)
 def submit(slug: str) -> Response:
     data = _body()
     with reading() as session:
@@ -101,7 +102,7 @@ def _body() -> MultiDict[str, str]:
         raise UnsupportedMediaType
     try:
         content = request.get_json()
-    except BadRequest:
+    except (BadRequest, RecursionError):
         raise BadRequest from None
     if not isinstance(content, dict):
         raise BadRequest
@@ -110,12 +111,17 @@ def _body() -> MultiDict[str, str]:
 
 def _texts(value: Any) -> list[str]:
     if isinstance(value, str):
-        return [value]
+        return [_characters(value)]
     if isinstance(value, int) and not isinstance(value, bool):
         return [str(value)]
     if isinstance(value, list):
-        return [item for item in value if isinstance(item, str)]
+        return [_characters(item) for item in value if isinstance(item, str)]
     return []
+
+
+def _characters(text: str) -> str:
+    """JSON can spell half a character, which nothing can store or show."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _version_meant(session: Any, live: FormView, data: MultiDict[str, str]) -> tuple[FormView, list[FieldError]]:
