@@ -1,0 +1,109 @@
+"""Takes the pictures of the README from a running service: start `bin/run`, then
+
+    .venv/bin/python docs/screenshots/make.py [URL]
+
+A fresh installation makes the cleanest pictures: `SIGNUP_INSTANCE=$(mktemp -d) bin/run`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.support.browser import open_browser
+
+FOLDER = Path(__file__).parent
+PHONE, DESK = (360, 640), (1280, 800)
+# The picture at the top of the README.
+README = (760, 800)
+# Younger pages are answered with "please press once more".
+READING_MILLISECONDS = 1200
+
+
+@contextmanager
+def visit(browser: Browser, size: tuple[int, int], scheme: str = "light") -> Iterator[Page]:
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme=scheme,  # type: ignore[arg-type]
+        locale="de-DE",
+        timezone_id="Europe/Berlin",
+    )
+    yield context.new_page()
+    context.close()
+
+
+def shoot(page: Page, name: str, *, whole: bool = True) -> None:
+    page.screenshot(path=FOLDER / f"{name}.png", full_page=whole, scale="css")
+
+
+def show(browser: Browser, url: str, name: str, *looks: tuple[tuple[int, int], str], whole: bool = True) -> None:
+    """One picture of a page for each size and colour scheme."""
+    for size, scheme in looks:
+        with visit(browser, size, scheme) as page:
+            page.goto(url)
+            shoot(page, f"{name}-{size[0]}-{scheme}", whole=whole)
+
+
+def sign_up(browser: Browser, url: str, address: str) -> None:
+    with visit(browser, PHONE) as page:
+        page.goto(f"{url}/f/demo-de")
+        page.get_by_label("E-Mail-Adresse").fill(address)
+        page.get_by_label("Produktneuheiten").check()
+        shoot(page, "form-filled-360-light")
+        page.get_by_role("button", name="Anmelden").click()
+        expect(page.locator("h1")).to_have_text("Bitte sehen Sie in Ihr Postfach")
+        shoot(page, "pending-360-light")
+
+
+def mailed_link(browser: Browser, url: str, address: str) -> str:
+    """The confirmation link in the mail as the mailbox page shows it."""
+    with visit(browser, DESK) as page:
+        page.goto(f"{url}/dev/mailbox")
+        while page.get_by_text(f"to {address}").count() == 0:
+            page.wait_for_timeout(200)
+            page.reload()
+        shoot(page, "mailbox-1280-light")
+        page.locator("li", has_text=f"to {address}").get_by_role("link").click()
+        shoot(page, "mail-1280-light", whole=False)
+        link = page.get_by_text(f"{url}/confirm/").first.inner_text()
+        return next(word for word in link.split() if word.startswith(f"{url}/confirm/"))
+
+
+def confirm(browser: Browser, link: str) -> str:
+    """Confirms and returns the link that ends it again."""
+    with visit(browser, PHONE) as page:
+        page.goto(link)
+        page.wait_for_timeout(READING_MILLISECONDS)
+        page.get_by_role("button", name="Ja, ich möchte das").click()
+        expect(page.locator("h1")).to_have_text("Sie sind angemeldet")
+        shoot(page, "confirmed-360-light")
+        return page.locator("a[href*='/unsubscribe/']").get_attribute("href") or ""
+
+
+def main(url: str) -> None:
+    address = f"anna.{secrets.token_hex(2)}@kundin.example"
+    with open_browser() as browser:
+        show(browser, f"{url}/f/demo-de", "form", (PHONE, "light"), (PHONE, "dark"), (DESK, "light"), (DESK, "dark"))
+        show(browser, f"{url}/f/demo-en", "form-en", (PHONE, "light"))
+        with visit(browser, README) as page:
+            page.goto(f"{url}/f/demo-en")
+            shoot(page, "form", whole=False)
+        sign_up(browser, url, address)
+        link = mailed_link(browser, url, address)
+        show(browser, link, "confirm", (PHONE, "light"), (PHONE, "dark"), (DESK, "light"))
+        leave = confirm(browser, link)
+        show(browser, leave, "unsubscribe", (PHONE, "light"), (PHONE, "dark"))
+        show(browser, f"{url}/api/v1/docs", "api-docs", (DESK, "light"), whole=False)
+    for path in sorted(FOLDER.glob("*.png")):
+        sys.stdout.write(f"{path.name} {path.stat().st_size // 1024} KB\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1].rstrip("/") if len(sys.argv) > 1 else "http://127.0.0.1:8000")
