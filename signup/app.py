@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from flask import Flask, abort, g, request
+from flask.json.provider import DefaultJSONProvider
 from flask_babel import Babel, format_date, format_datetime, refresh
 from flask_migrate import Migrate
 from jinja2 import StrictUndefined
@@ -66,7 +67,7 @@ def create_app(config: Config) -> Flask:
         BABEL_DEFAULT_LOCALE="en",
         BABEL_TRANSLATION_DIRECTORIES=str(Path(__file__).parent / "translations"),
     )
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json = _json(app)
     app.extensions["signup.config"] = config
     keys = Keys(config.secret_keys, config.pepper, config.data_key)
     database.init_app(app, config, keys)
@@ -81,6 +82,14 @@ def create_app(config: Config) -> Flask:
     if config.development:
         app.register_blueprint(mailbox.blueprint)
     return app
+
+
+def _json(app: Flask) -> DefaultJSONProvider:
+    """Names as they are, in the order they were written."""
+    provider = DefaultJSONProvider(app)
+    provider.sort_keys = False
+    provider.ensure_ascii = False
+    return provider
 
 
 def _init_mail(app: Flask, config: Config) -> None:

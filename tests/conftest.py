@@ -282,7 +282,7 @@ def in_threads(count: int, act: Callable[[int], Any]) -> list[Any]:
         start.wait()
         try:
             results[number] = act(number)
-        except Exception as error:  # noqa: BLE001 - the test looks at it
+        except Exception as error:
             results[number] = error
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]

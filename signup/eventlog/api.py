@@ -18,13 +18,12 @@ blueprint = api.blueprint("events")
 
 # JSON numbers are safe up to here in every language.
 MAX_SEQ = 2**53
+Digits = Annotated[str, Meta(pattern=r"^[0-9]{1,15}(?![\s\S])")]
 
 
 class FeedQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     after: Annotated[int, Meta(ge=0, le=MAX_SEQ, description="`seq` of the last event you have.")] = 0
-    cursor: Annotated[str | None, Meta(pattern=r"^[0-9]{1,15}(?![\s\S])", description="`next` of the page before.")] = (
-        None
-    )
+    cursor: Annotated[Digits | None, Meta(description="`next` of the page before.")] = None
     limit: Annotated[int, Meta(ge=1, le=200, description="How many events at most.")] = api.DEFAULT_LIMIT
 
 

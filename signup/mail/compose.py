@@ -11,7 +11,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from email.header import Header
 from email.utils import format_datetime as rfc5322_date
 from email.utils import formataddr
@@ -127,80 +127,58 @@ def local_time(moment: datetime, locale: str, timezone: str) -> str:
     return format_datetime(moment, LONG_TIME, tzinfo=get_timezone(timezone), locale=locale)
 
 
-def queue(
-    session: Session,
-    subject: Subject,
-    wording: Wording,
-    values: Mapping[str, str],
-    *,
-    recipient: str,
-    confirmation_id: str | None,
-    give_up_at: datetime,
-    now: datetime,
-) -> str:
+@dataclass(frozen=True)
+class Draft:
+    """One mail before it is queued or held."""
+
+    subject: Subject
+    recipient: str
+    wording: Wording
+    values: Mapping[str, str]
+    confirmation_id: str | None
+    give_up_at: datetime
+
+
+def queue(session: Session, draft: Draft, *, now: datetime) -> str:
     """The mail will be handed over once the caller commits; its bytes are final now.
 
     Returns:
         Its Message-ID, which never changes: sending twice is seen as the same mail.
     """
     ident = new_id("mail", now)
-    message_id = f"<{ident}.{secrets.token_hex(4)}@{wording.controller.sender.rpartition('@')[2]}>"
-    raw = mail_bytes(wording, values, recipient=recipient, message_id=message_id, now=now)
-    sealed = json.dumps({"recipient": recipient, "raw": raw.decode("ascii")}).encode()
-    session.put(
-        Message,
-        {
-            "id": ident,
-            "controller_id": wording.controller.id,
-            "contact_id": subject.contact_id,
-            "confirmation_id": confirmation_id,
-            "kind": wording.kind,
-            "locale": wording.locale,
-            "state": MessageState.QUEUED,
-            "reason": None,
-            "message_id": message_id,
-            "envelope_from": wording.controller.sender,
-            "sealed": session.keys.seal(subject.data_key, sealed),
-            "sha256": hashlib.sha256(raw).hexdigest(),
-            "give_up_at": give_up_at,
-            "created_at": now,
-        },
-    )
+    message_id = f"<{ident}.{secrets.token_hex(4)}@{draft.wording.controller.sender.rpartition('@')[2]}>"
+    raw = mail_bytes(draft.wording, draft.values, recipient=draft.recipient, message_id=message_id, now=now)
+    content = json.dumps({"recipient": draft.recipient, "raw": raw.decode("ascii")}).encode()
+    row = {
+        **_row(draft, ident, now=now),
+        "state": MessageState.QUEUED,
+        "message_id": message_id,
+        "envelope_from": draft.wording.controller.sender,
+        "sealed": session.keys.seal(draft.subject.data_key, content),
+        "sha256": hashlib.sha256(raw).hexdigest(),
+    }
+    session.put(Message, row)
     jobs.enqueue(session, JOB_SEND, {"message": ident}, now=now)
     return message_id
 
 
-def hold(
-    session: Session,
-    controller_id: str,
-    subject: Subject,
-    *,
-    kind: str,
-    locale: str,
-    reason: str,
-    confirmation_id: str | None,
-    now: datetime,
-) -> None:
+def hold(session: Session, draft: Draft, reason: str, *, now: datetime) -> None:
     """It is on record that a mail was not sent, and why. It is not sent later."""
-    session.put(
-        Message,
-        {
-            "id": new_id("mail", now),
-            "controller_id": controller_id,
-            "contact_id": subject.contact_id,
-            "confirmation_id": confirmation_id,
-            "kind": kind,
-            "locale": locale,
-            "state": MessageState.HELD,
-            "reason": reason,
-            "message_id": None,
-            "envelope_from": None,
-            "sealed": None,
-            "sha256": None,
-            "give_up_at": now + timedelta(days=1),
-            "created_at": now,
-        },
-    )
+    row = _row(draft, new_id("mail", now), now=now)
+    session.put(Message, {**row, "state": MessageState.HELD, "reason": reason})
+
+
+def _row(draft: Draft, ident: str, *, now: datetime) -> dict[str, Any]:
+    return {
+        "id": ident,
+        "controller_id": draft.wording.controller.id,
+        "contact_id": draft.subject.contact_id,
+        "confirmation_id": draft.confirmation_id,
+        "kind": draft.wording.kind,
+        "locale": draft.wording.locale,
+        "give_up_at": draft.give_up_at,
+        "created_at": now,
+    }
 
 
 def opened(session: Session, data_key: bytes, sealed: bytes) -> tuple[str, bytes]:

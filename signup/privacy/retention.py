@@ -20,7 +20,8 @@ from signup.jobs import Job
 from signup.mail.models import Message
 from signup.staff.models import IdempotencyKey
 from signup.subscriptions import payload
-from signup.subscriptions.models import Confirmation, ConfirmationState, Status, Submission, Subscription
+from signup.subscriptions.models import Confirmation, Submission, Subscription
+from signup.subscriptions.states import ConfirmationState, Status
 from signup.webhooks import deliveries
 
 JOB_RUN = "retention.run"

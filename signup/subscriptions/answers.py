@@ -23,8 +23,9 @@ from signup.eventlog.record import Subject, client_fields, count_hit, publish, r
 from signup.forms import actions as forms
 from signup.forms.rules import FormView
 from signup.subscriptions import endings, payload, questions, rules
-from signup.subscriptions.models import Confirmation, ConfirmationState, EndReason, Ground, Status, Subscription
+from signup.subscriptions.models import Confirmation, Subscription
 from signup.subscriptions.rules import Link, NotMe
+from signup.subscriptions.states import ConfirmationState, EndReason, Ground, Status
 from signup.suppression import actions as suppression
 from signup.suppression.models import Reason
 

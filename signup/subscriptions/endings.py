@@ -23,7 +23,8 @@ from signup.eventlog.record import Subject, client_fields, count_hit, publish, r
 from signup.mail.models import Message, MessageState
 from signup.purposes.actions import ControllerView, get_controller
 from signup.subscriptions import payload, rules
-from signup.subscriptions.models import Confirmation, ConfirmationState, EndReason, Ground, Status, Subscription
+from signup.subscriptions.models import Confirmation, Subscription
+from signup.subscriptions.states import ConfirmationState, EndReason, Ground, Status
 from signup.suppression import actions as suppression
 from signup.suppression.models import Reason
 

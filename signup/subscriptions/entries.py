@@ -25,7 +25,8 @@ from signup.forms.rules import FormView
 from signup.purposes import actions as purposes
 from signup.purposes.models import LegalBasis
 from signup.subscriptions import endings, links, payload, requests
-from signup.subscriptions.models import EndReason, Ground, Status, Subscription
+from signup.subscriptions.models import Subscription
+from signup.subscriptions.states import EndReason, Ground, Status
 from signup.suppression import actions as suppression
 from signup.suppression.models import Reason
 

@@ -17,7 +17,8 @@ from signup.core.errors import NotFound
 from signup.core.values import EmailAddress
 from signup.purposes.models import Purpose
 from signup.subscriptions import links, payload
-from signup.subscriptions.models import Ground, Status, Subscription
+from signup.subscriptions.models import Subscription
+from signup.subscriptions.states import Ground, Status
 
 STATUSES = {item.value: item for item in Status}
 

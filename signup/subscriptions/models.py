@@ -3,47 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import Enum
 
 from sqlalchemy import Boolean, ForeignKey, Index, Integer, LargeBinary, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from signup.core.db import Base, Choice, Json, UtcDateTime
-
-
-class Status(Enum):
-    REQUESTED = "requested"
-    ACTIVE = "active"
-    ENDED = "ended"
-    EXPIRED = "expired"
-    REFUSED = "refused"
-
-
-class Ground(Enum):
-    """What made a subscription active."""
-
-    CONFIRMED = "confirmed"
-    IMPORTED = "imported"
-    SOFT_OPT_IN = "soft-opt-in"
-    CONTRACT = "contract"
-
-
-class EndReason(Enum):
-    UNSUBSCRIBED = "unsubscribed"
-    WITHDRAWN = "withdrawn"
-    OBJECTED = "objected"
-    BOUNCED = "bounced"
-    COMPLAINED = "complained"
-    ERASED = "erased"
-
-
-class ConfirmationState(Enum):
-    OPEN = "open"
-    CONFIRMED = "confirmed"
-    REPLACED = "replaced"
-    EXPIRED = "expired"
-    REFUSED = "refused"
-    CANCELLED = "cancelled"
+from signup.subscriptions.states import ConfirmationState, EndReason, Ground, Status
 
 
 class Subscription(Base):

@@ -14,8 +14,8 @@ from signup.core.signing import Keys
 from signup.core.values import MAIL_CLIENT, PERSON, utc_now
 from signup.subscriptions import answers, endings, links, pending
 from signup.subscriptions.answers import Question
-from signup.subscriptions.models import EndReason, Status
 from signup.subscriptions.rules import UNDO_WINDOW, Link, NotMe
+from signup.subscriptions.states import EndReason, Status
 from signup.web.request import client_info, is_cross_site, mask_token_page, speak
 
 blueprint = Blueprint("subscriptions", __name__)

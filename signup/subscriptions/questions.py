@@ -18,7 +18,8 @@ from signup.forms.rules import FormView
 from signup.mail import compose
 from signup.mail.models import Message, MessageState
 from signup.subscriptions import links
-from signup.subscriptions.models import Confirmation, ConfirmationState, Subscription
+from signup.subscriptions.models import Confirmation, Subscription
+from signup.subscriptions.states import ConfirmationState
 
 
 @dataclass(frozen=True)
@@ -55,50 +56,73 @@ def open_confirmation(
     """
     if replaces is not None:
         _replace(session, replaces, now=now)
-    ident, token = new_id("cnf", now), new_token_id()
-    expires_at = now + timedelta(days=session.config.token_days)
-    session.put(
-        Confirmation,
-        {
-            "id": ident,
-            "controller_id": view.controller.id,
-            "contact_id": found.contact_id,
-            "subscription_id": asked.subscription_id,
-            "form_id": view.id,
-            "form_version_id": view.version_id,
-            "act_id": asked.act_id,
-            "purpose_ids": [item["id"] for item in items],
-            "token_hash": token_hash(token),
-            "state": ConfirmationState.OPEN,
-            "page_host": asked.page_host,
-            "created_at": now,
-            "expires_at": expires_at,
-        },
-    )
+    token, expires_at = new_token_id(), now + timedelta(days=session.config.token_days)
+    ident = _write(session, view, found, items, asked, token, now=now, expires_at=expires_at)
     link = {
         "confirmation": ident,
         "token_sha256": hashlib.sha256(token).hexdigest(),
         "expires_at": rfc3339(expires_at),
     }
-    if asked.hold is not None:
-        compose.hold(
-            session, view.controller.id, found.subject, kind="confirm", locale=view.locale, reason=asked.hold,
-            confirmation_id=ident, now=now,
-        )  # fmt: skip
-        return link
-    wording = compose.Wording(
-        "confirm", view.locale, view.controller, compose.purposes_of(items), session.config.token_days
-    )
     values = {
         "confirm_url": links.confirm_url(session, token),
         "not_me_url": links.not_me_url(session, token),
         **_when_and_where(session, view, asked.page_host, now=now),
     }
-    message_id = compose.queue(
-        session, found.subject, wording, values, recipient=found.email, confirmation_id=ident,
-        give_up_at=expires_at, now=now,
-    )  # fmt: skip
-    return {**link, "message_id": message_id}
+    draft = compose.Draft(
+        found.subject, found.email, _wording(session, "confirm", view, items), values, ident, give_up_at=expires_at
+    )
+    if asked.hold is not None:
+        compose.hold(session, draft, asked.hold, now=now)
+        return link
+    return {**link, "message_id": compose.queue(session, draft, now=now)}
+
+
+def _write(
+    session: Session,
+    view: FormView,
+    found: Found,
+    items: Sequence[Mapping[str, str]],
+    asked: Asked,
+    token: bytes,
+    *,
+    now: datetime,
+    expires_at: datetime,
+) -> str:
+    row = {
+        "id": new_id("cnf", now),
+        "controller_id": view.controller.id,
+        "contact_id": found.contact_id,
+        "subscription_id": asked.subscription_id,
+        "form_id": view.id,
+        "form_version_id": view.version_id,
+        "act_id": asked.act_id,
+        "purpose_ids": [item["id"] for item in items],
+        "token_hash": token_hash(token),
+        "state": ConfirmationState.OPEN,
+        "page_host": asked.page_host,
+        "created_at": now,
+        "expires_at": expires_at,
+    }
+    session.put(Confirmation, row)
+    return str(row["id"])
+
+
+def _wording(session: Session, kind: str, view: FormView, items: Sequence[Mapping[str, str]]) -> compose.Wording:
+    return compose.Wording(kind, view.locale, view.controller, compose.purposes_of(items), session.config.token_days)
+
+
+def hold(
+    session: Session, view: FormView, found: Found, kind: str, reason: str, *, about: str | None, now: datetime
+) -> None:
+    """It is on record that no mail of this kind was sent, and why.
+
+    Args:
+        about: id of the open confirmation that the mail would have been about.
+    """
+    wording = _wording(session, kind, view, [])
+    compose.hold(
+        session, compose.Draft(found.subject, found.email, wording, {}, about, give_up_at=now), reason, now=now
+    )
 
 
 def _replace(session: Session, old: Confirmation, *, now: datetime) -> None:
@@ -133,17 +157,15 @@ def queue_notice(
         Its Message-ID.
     """
     items = [item for item in view.purposes if item["id"] in given]
-    wording = compose.Wording(
-        "already", view.locale, view.controller, compose.purposes_of(items), session.config.token_days
-    )
     values = {
         "unsubscribe_url": links.unsubscribe_url(session, subscription.id, subscription.epoch),
         **_when_and_where(session, view, page_host, now=now),
     }
+    wording = _wording(session, "already", view, items)
+    tomorrow = now + timedelta(days=1)
     return compose.queue(
-        session, found.subject, wording, values, recipient=found.email, confirmation_id=None,
-        give_up_at=now + timedelta(days=1), now=now,
-    )  # fmt: skip
+        session, compose.Draft(found.subject, found.email, wording, values, None, give_up_at=tomorrow), now=now
+    )
 
 
 def _when_and_where(session: Session, view: FormView, page_host: str | None, *, now: datetime) -> dict[str, str]:

@@ -25,11 +25,11 @@ from signup.eventlog.record import client_fields, publish, record
 from signup.forms import actions as forms
 from signup.forms import rules as rules_of_forms
 from signup.forms.rules import FormView
-from signup.mail import compose
 from signup.purposes.models import LegalBasis
 from signup.subscriptions import links, payload, questions, rules
-from signup.subscriptions.models import Confirmation, ConfirmationState, Status, Submission, Subscription
+from signup.subscriptions.models import Confirmation, Submission, Subscription
 from signup.subscriptions.rules import Plan, Reply
+from signup.subscriptions.states import ConfirmationState, Status
 from signup.suppression import actions as suppression
 
 # A double click or a lost answer is repeated within minutes; a day covers a sleeping laptop.
@@ -184,7 +184,8 @@ def _carry_out(
     if state.subscription and plan.reason and (plan.blocked or not plan.confirm):
         # A block: somebody else may be typing this address, so what we hold about its owner stays as it is.
         # A cap of notices: the owner has been told today.
-        _hold(session, view, found, plan.reason, "confirm" if plan.blocked else "already", None, now=now)
+        kind = "confirm" if plan.blocked else "already"
+        questions.hold(session, view, found, kind, plan.reason, about=None, now=now)
         _record_request(session, view, ask, found, plan, {}, now=now)
     elif state.subscription and plan.reply is Reply.NOTICE:
         message_id = questions.queue_notice(
@@ -217,7 +218,7 @@ def _ask(
     consents.ask(session, view.controller.id, question, now=now)
     if waiting:
         link: dict[str, Any] = {"confirmation": waiting.id}
-        _hold(session, view, found, plan.reason or "", "confirm", waiting.id, now=now)
+        questions.hold(session, view, found, "confirm", plan.reason or "", about=waiting.id, now=now)
     else:
         asked = questions.Asked(standing.id, act_id, _host(view, ask), hold=plan.reason)
         link = questions.open_confirmation(session, view, found, items, asked, replaces=state.open, now=now)
@@ -229,57 +230,47 @@ def _ask(
     )
 
 
-def _hold(
-    session: Session, view: FormView, found: Found, reason: str, kind: str, about: str | None, *, now: datetime
-) -> None:
-    compose.hold(
-        session, view.controller.id, found.subject, kind=kind, locale=view.locale, reason=reason,
-        confirmation_id=about, now=now,
-    )  # fmt: skip
-
-
 def _subscription_requested(
     session: Session, view: FormView, found: Found, held: Subscription | None, *, now: datetime
 ) -> payload.Standing:
     """A subscription that is not active is requested from now on; an active one stays untouched."""
     if held is None:
-        ident = new_id("sub", now)
-        session.put(
-            Subscription,
-            {
-                "id": ident,
-                "controller_id": view.controller.id,
-                "contact_id": found.contact_id,
-                "status": Status.REQUESTED,
-                "ground": None,
-                "end_reason": None,
-                "flagged": False,
-                "version": 1,
-                "epoch": 1,
-                "link_hash": token_hash(links.unsubscribe_id(session, ident, 1)),
-                "requested_at": now,
-                "updated_at": now,
-            },
-        )
-        return payload.Standing(ident, found.contact_id, Status.REQUESTED.value, None, 1, 1)
+        return _new_subscription(session, view, found, now=now)
     if held.status is Status.ACTIVE:
         ground = held.ground.value if held.ground else None
         return payload.Standing(held.id, found.contact_id, held.status.value, ground, held.version, held.epoch)
-    session.change(
-        Subscription,
-        {"id": held.id},
-        {
-            "status": Status.REQUESTED,
-            "ground": None,
-            "end_reason": None,
-            "ended_by": None,
-            "ended_at": None,
-            "version": held.version + 1,
-            "requested_at": now,
-            "updated_at": now,
-        },
-    )
+    changes = {
+        "status": Status.REQUESTED,
+        "ground": None,
+        "end_reason": None,
+        "ended_by": None,
+        "ended_at": None,
+        "version": held.version + 1,
+        "requested_at": now,
+        "updated_at": now,
+    }
+    session.change(Subscription, {"id": held.id}, changes)
     return payload.Standing(held.id, found.contact_id, Status.REQUESTED.value, None, held.version + 1, held.epoch)
+
+
+def _new_subscription(session: Session, view: FormView, found: Found, *, now: datetime) -> payload.Standing:
+    ident = new_id("sub", now)
+    row = {
+        "id": ident,
+        "controller_id": view.controller.id,
+        "contact_id": found.contact_id,
+        "status": Status.REQUESTED,
+        "ground": None,
+        "end_reason": None,
+        "flagged": False,
+        "version": 1,
+        "epoch": 1,
+        "link_hash": token_hash(links.unsubscribe_id(session, ident, 1)),
+        "requested_at": now,
+        "updated_at": now,
+    }
+    session.put(Subscription, row)
+    return payload.Standing(ident, found.contact_id, Status.REQUESTED.value, None, 1, 1)
 
 
 def _items(
@@ -303,7 +294,6 @@ def _record_request(
     *,
     now: datetime,
 ) -> str:
-    ticked = set(ask.purposes)
     fields = {
         "email": ask.email.typed,
         "form": view.slug,
@@ -313,28 +303,29 @@ def _record_request(
         "locale": view.locale,
         "page": ask.page,
         "origin_header": ask.origin_header,
-        "consent_texts": [
-            {"purpose": item["slug"], "text": item["text"], "sha256": item["text_sha256"]} for item in view.purposes
-        ],
-        "boxes": [
-            {"purpose": item["slug"], "default": False, "submitted": item["slug"] in ticked} for item in view.purposes
-        ],
         "notice": dict(view.definition["notice"]),
         "legal_basis": LegalBasis.CONSENT.value,
         "origin": _origin(view, ask),
         "reason": plan.reason,
+        **_shown(view, ask),
         **client_fields(ask.client),
         **more,
     }
-    return record(
-        session,
-        view.controller.id,
-        EventType.SUBSCRIPTION_REQUESTED,
-        fields,
-        now=now,
-        subject=found.subject,
-        actor=ask.actor,
-    )
+    kind, subject = EventType.SUBSCRIPTION_REQUESTED, found.subject
+    return record(session, view.controller.id, kind, fields, now=now, subject=subject, actor=ask.actor)
+
+
+def _shown(view: FormView, ask: SignupRequest) -> dict[str, Any]:
+    """Every wording on the form, and every box with how it stood before and after."""
+    return {
+        "consent_texts": [
+            {"purpose": item["slug"], "text": item["text"], "sha256": item["text_sha256"]} for item in view.purposes
+        ],
+        "boxes": [
+            {"purpose": item["slug"], "default": False, "submitted": item["slug"] in ask.purposes}
+            for item in view.purposes
+        ],
+    }
 
 
 def _host(view: FormView, ask: SignupRequest) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
-from signup.subscriptions.models import ConfirmationState, EndReason, Status
+from signup.subscriptions.states import ConfirmationState, EndReason, Status
 from signup.suppression.actions import LIFTED_BY_CONFIRMATION
 from signup.suppression.models import Reason
 

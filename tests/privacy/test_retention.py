@@ -11,7 +11,8 @@ from signup.eventlog.kinds import FieldClass
 from signup.eventlog.models import Disclosure, Event, Publication
 from signup.mail.models import Message
 from signup.privacy import retention
-from signup.subscriptions.models import Confirmation, ConfirmationState, Status, Submission, Subscription
+from signup.subscriptions.models import Confirmation, Submission, Subscription
+from signup.subscriptions.states import ConfirmationState, Status
 from tests.conftest import Clock
 from tests.support import log
 

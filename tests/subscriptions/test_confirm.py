@@ -8,7 +8,8 @@ from sqlalchemy import update
 from signup.core.db import reading, transaction
 from signup.core.values import utc_now
 from signup.privacy import retention
-from signup.subscriptions.models import Confirmation, Status
+from signup.subscriptions.models import Confirmation
+from signup.subscriptions.states import Status
 from tests.conftest import in_threads, queued_mail
 from tests.support import log
 from tests.support.pages import ident_of, nonce

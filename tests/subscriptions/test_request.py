@@ -14,7 +14,8 @@ from signup.forms import actions as forms
 from signup.jobs import JobRow
 from signup.mail.models import Message, MessageState
 from signup.subscriptions import requests
-from signup.subscriptions.models import Confirmation, ConfirmationState, Status, Submission, Subscription
+from signup.subscriptions.models import Confirmation, Submission, Subscription
+from signup.subscriptions.states import ConfirmationState, Status
 from signup.suppression import actions as suppression
 from signup.suppression.models import Reason
 from tests.conftest import CLIENT, queued_mail

@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import pytest
 
-from signup.subscriptions.models import ConfirmationState, EndReason, Status
 from signup.subscriptions.rules import (
     Link,
     NotMe,
@@ -15,6 +14,7 @@ from signup.subscriptions.rules import (
     not_me_now,
     plan_request,
 )
+from signup.subscriptions.states import ConfirmationState, EndReason, Status
 from signup.suppression.models import Reason
 
 

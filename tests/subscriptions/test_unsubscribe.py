@@ -11,7 +11,8 @@ from signup.core.db import reading, transaction
 from signup.core.values import utc_now
 from signup.eventlog.models import Publication
 from signup.subscriptions import links
-from signup.subscriptions.models import Status, Subscription
+from signup.subscriptions.models import Subscription
+from signup.subscriptions.states import Status
 from tests.support import log
 from tests.support.pages import nonce
 

@@ -1,0 +1,44 @@
+"""Pieces that the bodies of several calls share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from signup.core.values import EmailAddress
+from signup.web.api import Line
+
+Email = Annotated[str, Meta(min_length=1, max_length=320, description="An e-mail address.")]
+Slug = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[a-z0-9-]+(?![\s\S])")]
+Locale = Literal["de", "en"]
+Basis = Annotated[
+    Literal["gdpr-6-1-a", "gdpr-6-1-b", "gdpr-6-1-f", "eprivacy-13-2"],
+    Meta(description="Consent, contract, legitimate interest, or soft opt-in of a customer."),
+]
+
+
+class Origin(Struct, forbid_unknown_fields=True):
+    """How the contact came about."""
+
+    type: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z][a-z0-9-]{0,39}(?![\s\S])",
+            description="Such as `form`, `fair`, `business-card`, `phone`, `shop`.",
+            examples=["fair"],
+        ),
+    ]
+    detail: Annotated[Line, Meta(description="Which one: the fair and its day, the order, the page.")]
+    collected_by: Annotated[Line | None, Meta(description="Who took it down, if a person did.")] = None
+
+
+def as_dict(origin: Origin) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(origin)
+    return plain
+
+
+def address(email: str | None) -> EmailAddress | None:
+    """The checked address of a filter; None filters nothing."""
+    return EmailAddress.parse(email) if email is not None else None
