@@ -1,0 +1,66 @@
+"""The world that the guards walk through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from flask.testing import FlaskClient
+
+from signup.core.db import transaction
+from signup.core.values import utc_now
+from signup.purposes import actions as purposes
+from signup.purposes.actions import NewController
+from signup.staff import access
+from tests.conftest import SignedUp
+from tests.guards.world import World, rows
+
+STRANGER = NewController(
+    slug="fremd",
+    name="Fremd AG",
+    address="Nebenweg 2, 54321 Nebendorf",
+    sender="post@fremd.example",
+    imprint_url="https://www.fremd.example/impressum",
+    privacy_url="https://www.fremd.example/datenschutz",
+)
+ENDPOINT_URL = "http://127.0.0.1:47999/secret-path"
+
+
+@pytest.fixture
+def world(
+    demo: SimpleNamespace,
+    client: FlaskClient,
+    sign_up: Callable[..., SignedUp],
+    signup_and_confirm: Callable[..., SignedUp],
+) -> World:
+    """Somebody confirmed, somebody has not yet; there is an endpoint with deliveries, and another controller."""
+    owner = {"Authorization": f"Bearer {demo.api_key}"}
+    made = client.post("/api/v1/webhook-endpoints", json={"url": ENDPOINT_URL}, headers=owner)
+    assert made.status_code == 201, made.text
+    anna = signup_and_confirm("anna@kunde.example")
+    bert = sign_up("bert@kunde.example", "demo-en")
+    form = {"email": "cora@kunde.example", "purpose": "invitations"}
+    pending = client.post("/f/demo-de", data=form).headers["Location"].rpartition("/")[2]
+    with transaction() as session:
+        stranger = purposes.create_controller(session, STRANGER, now=utc_now())
+        key = access.create_key(session, stranger.id, "stranger", list(access.SCOPES), now=utc_now())
+    tokens = {
+        "confirm": bert.confirm_url.rpartition("/")[2],
+        "not-me": bert.not_me_url.rpartition("/")[2],
+        "unsubscribe": anna.unsubscribe_url.rpartition("/")[2],
+        "pending": pending,
+    }
+    found = World(demo.api_key, key.secret, anna.email, bert.email, tokens)
+    for table in ("contact", "subscription", "consent", "endpoint", "delivery", "event", "message", "publication"):
+        # One of each kind: the ids of one kind all go the same way.
+        found.ids |= {str(row.id) for row in rows(table, controller_id=demo.controller.id)[:1]}
+    assert len(found.ids) >= 8
+    found.slugs = {"demo-de", "demo-en"}
+    found.words = {anna.email, bert.email, "cora@kunde.example", ENDPOINT_URL, demo.controller.id, "Beispiel GmbH"}
+    found.words |= {row.name for row in rows("form", controller_id=demo.controller.id)}
+    secret = made.get_json()["secret"]
+    assert re.fullmatch(r"whsec_\S{20,}", secret)
+    found.words |= {secret, anna.unsubscribe_url.rpartition("/")[2]}
+    return found
