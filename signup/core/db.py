@@ -24,7 +24,7 @@ from sqlalchemy import (
     orm,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import DeclarativeBase, sessionmaker
 
 from signup.core import writes
@@ -180,7 +180,7 @@ class Database:
                     session.connection(execution_options={"begin_immediate": write})
                 yield session
         except DBAPIError as error:
-            if error.connection_invalidated or _is_busy(error):
+            if error.connection_invalidated or isinstance(error, OperationalError):
                 raise Busy("The service is busy. Please try again in a moment.", retry_after_seconds=5) from error
             raise
         finally:
@@ -229,14 +229,15 @@ def _flock(descriptor: int, deadline: float) -> None:
             time.sleep(LOCK_POLL_SECONDS)
 
 
-def _is_busy(error: DBAPIError) -> bool:
-    text = str(error.orig)
-    return "database is locked" in text or "could not connect" in text or "connection failed" in text
-
-
 def engine_options(config: Config) -> dict[str, Any]:
     """The connection settings that each database needs, for Flask-SQLAlchemy."""
-    options: dict[str, Any] = {"pool_size": POOL_SIZE, "max_overflow": 0, "pool_timeout": WRITE_WAIT_SECONDS}
+    options: dict[str, Any] = {
+        "pool_size": POOL_SIZE,
+        "max_overflow": 0,
+        "pool_timeout": WRITE_WAIT_SECONDS,
+        # An error message must not carry an address into a log.
+        "hide_parameters": True,
+    }
     if config.sqlite:
         return {**options, "connect_args": {"check_same_thread": False, "timeout": WRITE_WAIT_SECONDS}}
     return {**options, "pool_pre_ping": True}

@@ -27,9 +27,35 @@ class Standing:
     epoch: int
 
 
-def act_text_sha256(held: Sequence[Held]) -> str:
-    """SHA-256 of the consent texts of one act, joined by line feeds in the order of their purposes."""
-    return hashlib.sha256("\n".join(item.text for item in held).encode()).hexdigest()
+def act_text_sha256(texts: Sequence[str]) -> str:
+    """SHA-256 of the consent texts of one act, joined by line feeds in the order of their purposes' slugs."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+def requested(
+    session: Session,
+    contact_id: str,
+    act_id: str,
+    items: Sequence[Mapping[str, str]],
+    *,
+    origin: Mapping[str, Any],
+    legal_basis: str,
+    now: datetime,
+) -> dict[str, Any]:
+    """One act of consent as it is asked, before anybody confirmed it."""
+    asked = sorted(items, key=lambda item: item["slug"])
+    return {
+        "id": act_id,
+        "purposes": [item["slug"] for item in asked],
+        "text_sha256": act_text_sha256([item["text"] for item in asked]),
+        "texts": [{"purpose": item["slug"], "sha256": item["text_sha256"]} for item in asked],
+        "requested_at": _time(now),
+        "confirmed_at": None,
+        "withdrawn_at": None,
+        "origin": dict(origin),
+        "legal_basis": legal_basis,
+        "proof_url": proof_url(session, contact_id),
+    }
 
 
 def proof_url(session: Session, contact_id: str) -> str:
@@ -59,8 +85,9 @@ def consent(session: Session, contact_id: str, held: Sequence[Held]) -> dict[str
     first = held[0]
     return {
         "id": first.act_id,
-        "purposes": [{"slug": item.slug, "text_sha256": item.text_sha256} for item in held],
-        "text_sha256": act_text_sha256(held),
+        "purposes": [item.slug for item in held],
+        "text_sha256": act_text_sha256([item.text for item in held]),
+        "texts": [{"purpose": item.slug, "sha256": item.text_sha256} for item in held],
         "requested_at": _time(min(item.requested_at for item in held)),
         "confirmed_at": _time(max((item.given_at for item in held if item.given_at), default=None)),
         "withdrawn_at": _time(max((item.ended_at for item in held if item.ended_at), default=None)),

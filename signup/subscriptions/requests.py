@@ -224,7 +224,11 @@ def _ask(
         link = questions.open_confirmation(session, view, found, items, asked, replaces=state.open, now=now)
     more = {**link, "consent": act_id, "subscription": standing.id}
     event_id = _record_request(session, view, ask, found, plan, more, now=now)
-    data = {**payload.data(session, standing, None, [], []), "consent": {"id": act_id, "purposes": list(ask.purposes)}}
+    basis = LegalBasis.CONSENT.value
+    act = payload.requested(
+        session, found.contact_id, act_id, items, origin=_origin(view, ask), legal_basis=basis, now=now
+    )
+    data = {**payload.data(session, standing, None, [], []), "consent": act}
     publish(
         session, view.controller.id, "subscription.requested", data, now=now, event_id=event_id, subject=found.subject
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Flask, jsonify, make_response, render_template, request
 from flask_babel import gettext as _
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response
@@ -135,6 +135,8 @@ def install(app: Flask) -> None:
     @app.errorhandler(errors.DomainError)
     def domain_error(error: errors.DomainError) -> Response:
         status = status_of(error)
+        if isinstance(error.__cause__, DBAPIError):
+            log.error("the database cannot be used", exc_info=error.__cause__)
         retry_after = error.retry_after_seconds if isinstance(error, errors.TooMany) else None
         message = error.message if request.path.startswith("/api/") else None
         answer = _answer(status, error.code, message, retry_after=retry_after, more=error.details)

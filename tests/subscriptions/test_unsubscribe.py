@@ -60,7 +60,7 @@ def test_the_withdrawal_is_recorded_and_published_in_the_same_commit(client, ann
     told = payloads(anna)[-2:]
     assert [item["type"] for item in told] == ["subscription.unsubscribed", "consent.withdrawn"]
     assert told[0]["data"]["reason"] == "unsubscribed"
-    assert [item["slug"] for item in told[1]["data"]["consent"]["purposes"]] == ["invitations", "product-news"]
+    assert told[1]["data"]["consent"]["purposes"] == ["invitations", "product-news"]
     assert told[1]["data"]["topics"] == []
     assert told[1]["data"]["subscription"]["status"] == "ended"
 
@@ -137,7 +137,7 @@ def test_a_topic_link_ends_just_that_topic(client, anna):
     told = payloads(anna)[-2:]
     assert [item["type"] for item in told] == ["subscription.updated", "consent.withdrawn"]
     assert [topic["slug"] for topic in told[0]["data"]["topics"]] == ["product-news"]
-    assert [item["slug"] for item in told[1]["data"]["consent"]["purposes"]] == ["invitations"]
+    assert told[1]["data"]["consent"]["purposes"] == ["invitations"]
 
 
 def test_the_last_topic_ends_the_subscription(client, anna):
