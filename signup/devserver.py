@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import selectors
 import signal
@@ -13,14 +14,13 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from signup.cli import Prepared
     from signup.mail.catcher import Catcher
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,15 +30,13 @@ STOP_SECONDS = 15.0
 READY_SECONDS = 90.0
 # Between two looks at a page or process that is not there yet: short beside the 3 s a start may take.
 POLL_SECONDS = 0.03
+# systemd leaves names that begin with X_ to programs of their own.
+PREPARED = b"X_PREPARED="
 EXIT_STOPPED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
 class UsageProblem(Exception):
     """The operator has to change something; the message says what, one problem a line."""
-
-
-class StopRequested(BaseException):
-    """A signal asked for the end while nothing runs yet that needs an orderly stop."""
 
 
 @dataclass
@@ -91,7 +89,6 @@ class Signals:
 
     def __init__(self) -> None:
         self.stop_requested = False
-        self.interrupts = True  # until children run, a stop may break off whatever is being done
         self._reader, writer = socket.socketpair()
         self._reader.setblocking(False)
         writer.setblocking(False)
@@ -106,9 +103,6 @@ class Signals:
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.stop_requested = True
-        if self.interrupts:
-            self.interrupts = False
-            raise StopRequested
 
     def wait(self, seconds: float | None) -> None:
         """Return at the next signal, or after `seconds`."""
@@ -186,19 +180,40 @@ def tell(line: str) -> None:
     print(line, flush=True)
 
 
-def prepare() -> Prepared:
-    """The database is migrated and, on a first start in development, holds the demo."""
+def check_settings() -> None:
+    """The children will accept the settings; every wrong one is named before anything starts."""
     from signup.core.config import Config, ConfigError
 
     try:
-        config = Config.from_env(os.environ)
+        Config.from_env(os.environ)
     except ConfigError as error:
         raise UsageProblem("\n".join(error.problems)) from None
-    # Only here: a wrong setting is told before a second is spent on importing the application.
+
+
+def work() -> None:
+    """The worker that brings the database up to date before its first job, and says what it found.
+
+    Importing the application takes most of a start. Doing this here, beside the web process that imports it too,
+    keeps the supervisor small and makes a start half as long.
+    """
+    from sqlalchemy.exc import OperationalError
+
     from signup import cli
     from signup.app import create_app
+    from signup.core import logs
+    from signup.core.config import Config
+    from signup.worker import Worker
 
-    return cli.prepare(create_app(config))
+    logs.setup()
+    app = create_app(Config.from_env(os.environ))
+    try:
+        prepared = cli.prepare(app)
+    except OperationalError as error:
+        say(f"The database does not answer: {str(error.orig).strip()}")
+        sys.exit(EXIT_FAILED)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.sendto(PREPARED + json.dumps(asdict(prepared)).encode(), os.environ["NOTIFY_SOCKET"])
+    Worker(app).run()
 
 
 def use_catcher() -> Catcher:
@@ -217,7 +232,7 @@ def use_catcher() -> Catcher:
 
 
 class WorkerNotice:
-    """Hears the worker say READY=1, by systemd's protocol: a service file gets the same line for free."""
+    """Hears what the worker tells by systemd's protocol: what a start found or made, then READY=1."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="signup-")
@@ -226,13 +241,17 @@ class WorkerNotice:
         self._socket.setblocking(False)
         self._socket.bind(str(path))
         self.environ = {**os.environ, "NOTIFY_SOCKET": str(path)}
-        self._heard = False
+        self.prepared: dict[str, Any] = {}
+        self._ready = False
 
-    def heard(self) -> bool:
+    def ready(self) -> bool:
         with suppress(BlockingIOError):
-            while not self._heard:
-                self._heard = b"READY=1" in self._socket.recv(4096).split(b"\n")
-        return self._heard
+            while not self._ready:
+                message = self._socket.recv(65536)
+                if message.startswith(PREPARED):
+                    self.prepared = json.loads(message.removeprefix(PREPARED))
+                self._ready = message == b"READY=1"
+        return self._ready
 
     def close(self) -> None:
         self._socket.close()
@@ -251,27 +270,28 @@ def web_answers(address: Address) -> bool:
         connection.close()
 
 
-def announce(prepared: Prepared, *, with_mailbox: bool) -> None:
+def announce(prepared: Mapping[str, Any], *, with_mailbox: bool) -> None:
     """One line for each place that a newcomer wants to open next."""
     url = os.environ["PUBLIC_URL"].rstrip("/")
-    for slug in prepared.forms:
+    for slug in prepared["forms"]:
         tell(f"form {url}/f/{slug}")
     if with_mailbox:
         tell(f"mailbox {url}/dev/mailbox")
     tell(f"console {url}/console/")
     tell(f"api docs {url}/api/v1/docs")
-    if prepared.first_start and prepared.api_key:
-        tell(f"api key {prepared.api_key}")
+    if prepared["first_start"] and prepared["api_key"]:
+        tell(f"api key {prepared['api_key']}")
 
 
-def serve(supervisor: Supervisor, address: Address, prepared: Prepared, *, with_mailbox: bool) -> int:
+def serve(supervisor: Supervisor, address: Address, *, with_mailbox: bool) -> int:
     """Web and worker run until a signal or the death of one of them; returns the exit code."""
     notice = WorkerNotice()
     try:
+        supervisor.start("worker", "signup.devserver", "worker", environ=notice.environ)
         supervisor.start("web", "gunicorn", "-c", "gunicorn.conf.py", "--log-level", "warning", "wsgi:app")
-        supervisor.start("worker", "flask", "worker", environ=notice.environ)
-        if supervisor.wait_until(lambda: notice.heard() and web_answers(address)):
-            announce(prepared, with_mailbox=with_mailbox)
+        # The web process is asked only once the worker is: before, the database may be older than the program.
+        if supervisor.wait_until(lambda: notice.ready() and web_answers(address)):
+            announce(notice.prepared, with_mailbox=with_mailbox)
             supervisor.watch()
         if supervisor.signals.stop_requested:
             return EXIT_STOPPED
@@ -293,13 +313,12 @@ def run(signals: Signals) -> int:
     address.check_free()
     # The port may be the only thing set; links in mails and on pages must carry it.
     os.environ["PUBLIC_URL"] = os.environ.get("PUBLIC_URL") or address.url
+    check_settings()
     catcher = None
     if os.environ["SIGNUP_ENV"] == "development" and not os.environ.get("MAIL_SERVER"):
         catcher = use_catcher()
     try:
-        prepared = prepare()
-        signals.interrupts = False
-        return serve(Supervisor(signals), address, prepared, with_mailbox=catcher is not None)
+        return serve(Supervisor(signals), address, with_mailbox=catcher is not None)
     finally:
         if catcher is not None:
             catcher.stop()
@@ -313,9 +332,10 @@ def main() -> int:
     except UsageProblem as problem:
         say(str(problem))
         return EXIT_USAGE
-    except StopRequested:
-        return EXIT_STOPPED
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:] == ["worker"]:
+        work()
+    else:
+        sys.exit(main())
