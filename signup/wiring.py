@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from signup.eventlog import record
 from signup.jobs import Job
@@ -16,6 +17,14 @@ from signup.webhooks import send as webhooks_send
 
 Clock = Callable[[], datetime]
 Run = Callable[[Sequence[Job], Clock], None]
+
+
+class Turn(Protocol):
+    """One kind of work, done by one thread: a batch a call, and a tidy end."""
+
+    def __call__(self, clock: Clock, /) -> int: ...
+
+    def close(self, clock: Clock, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -65,17 +74,10 @@ JOBS: tuple[Kind, ...] = (
         lease_seconds=600,
         every_seconds=retention.EVERY_SECONDS,
     ),
-    Kind(
-        webhooks.JOB_NUMBER,
-        lambda: webhooks.number_publications,
-        retry="again when its lease ends, half a minute later",
-        lease_seconds=30,
-        every_seconds=1,
-    ),
 )
 
-# The delivery rows are their own queue: a courier leases and posts them, and says how many there were.
-COURIERS: tuple[type[webhooks_send.Courier], ...] = (webhooks_send.Courier,)
+# Work whose rows are their own queue: deliveries that are owed, publications without a number.
+TURNS: tuple[Callable[[], Turn], ...] = (webhooks_send.Courier, webhooks.Numbering)
 
 
 def subscribe_all() -> None:

@@ -8,14 +8,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 from flask import Flask
 
 from signup import jobs, wiring
 from signup.core.db import reading, transaction
 from signup.core.values import utc_now
-from signup.wiring import Clock, Kind
+from signup.wiring import Clock, Kind, Turn
 
 # At rest a worker asks this often; a mail or webhook leaves within a second of its commit.
 IDLE_SECONDS = 0.25
@@ -25,14 +24,6 @@ ERROR_SECONDS = 2.0
 STOP_SECONDS = 25.0
 
 log = logging.getLogger(__name__)
-
-
-class Turn(Protocol):
-    """One kind of work, done by one thread: a batch a call, and a tidy end."""
-
-    def __call__(self, clock: Clock) -> int: ...
-
-    def close(self, clock: Clock) -> None: ...
 
 
 class JobTurn:
@@ -80,7 +71,7 @@ def run_until_idle(clock: Clock = utc_now) -> int:
     Returns:
         How many jobs and deliveries were done.
     """
-    turns: list[Turn] = [*(JobTurn(kind) for kind in wiring.JOBS), *(make() for make in wiring.COURIERS)]
+    turns: list[Turn] = [*(JobTurn(kind) for kind in wiring.JOBS), *(make() for make in wiring.TURNS)]
     done = 0
     try:
         while count := sum(turn(clock) for turn in turns):
@@ -105,7 +96,7 @@ class Worker:
         with self.app.app_context():
             register_timed_jobs()
         makers: list[tuple[str, Callable[[], Turn]]] = [(kind.name, _maker(kind)) for kind in wiring.JOBS]
-        makers += [(f"courier-{number}", make) for number, make in enumerate(wiring.COURIERS)]
+        makers += [(f"turn-{number}", make) for number, make in enumerate(wiring.TURNS)]
         threads = [threading.Thread(target=self._loop, args=maker, name=maker[0], daemon=True) for maker in makers]
         for thread in threads:
             thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import smtplib
 import ssl
 from collections.abc import Callable, Sequence
@@ -36,6 +37,10 @@ CLOSING = 421
 LATER_SECONDS = (60, 300, 900, 3600, 14_400)
 # No connection burns no retry: after 10, 30 and 60 s, then every minute.
 CONNECTION_STEPS_SECONDS = (10, 30, 60)
+# An outage shorter than this mends itself unnoticed.
+ALARM_AFTER = timedelta(minutes=15)
+
+log = logging.getLogger(__name__)
 
 
 class VerifiedConnection(Connection):
@@ -240,6 +245,7 @@ def _settle(
         session.change(Message, {"id": item.message_id}, {"state": MessageState.CANCELLED, "reason": item.stop})
         jobs.finish(session, [item.job])
     elif answer is None:
+        _raise_alarm(item.job, error, now=now)
         jobs.retry(session, item.job, at=_next_connection(item.job, now=now), error=error[:500], burns_attempt=False)
     elif answer.accepted:
         _accepted(session, item, answer, now=now)
@@ -251,6 +257,13 @@ def _settle(
     else:
         at = now + timedelta(seconds=LATER_SECONDS[min(item.job.attempt, len(LATER_SECONDS)) - 1])
         jobs.retry(session, item.job, at=at, error=f"{answer.code} {answer.text}"[:500])
+
+
+def _raise_alarm(job: jobs.Job, error: str, *, now: datetime) -> None:
+    age = now - job.created_at
+    if age > ALARM_AFTER:
+        minutes = int(age.total_seconds() // 60)
+        log.error("mail has been waiting for the mail server", extra={"minutes": minutes, "error": error})
 
 
 def _next_connection(job: jobs.Job, *, now: datetime) -> datetime:

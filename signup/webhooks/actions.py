@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -14,8 +14,6 @@ from signup.eventlog.models import Publication
 from signup.eventlog.record import Published
 from signup.webhooks.models import Delivery
 from signup.webhooks.types import TEST_TYPE
-
-JOB_NUMBER = "publications.number"
 
 # One row an endpoint; ids of a publication and an endpoint hold no dot, so neither does the delivery's.
 _FAN_OUT = (
@@ -65,14 +63,15 @@ def delivery_row(controller_id: str, trigger: str, *, now: datetime) -> dict[str
     }
 
 
-def number_publications(_leased: Sequence[object], clock: Callable[[], datetime]) -> None:
-    """Every publication has its place in the feed. Asking whether there is work takes no lock."""
-    while _unnumbered():
+class Numbering:
+    """Gives new publications their place in the feed, a batch a call. No job row: at rest it only asks."""
+
+    def __call__(self, _clock: Callable[[], datetime]) -> int:
+        with reading() as session:
+            if not session.scalar(select(exists().where(Publication.seq.is_(None)))):
+                return 0
         with transaction() as session:
-            if not history.number_publications(session):
-                return
+            return history.number_publications(session)
 
-
-def _unnumbered() -> bool:
-    with reading() as session:
-        return bool(session.scalar(select(exists().where(Publication.seq.is_(None)))))
+    def close(self, _clock: Callable[[], datetime]) -> None:
+        """Nothing is held between two calls."""

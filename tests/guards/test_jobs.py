@@ -61,7 +61,7 @@ def problems(kinds: Iterable[wiring.Kind], made: Iterable[str]) -> list[str]:
 
 def test_each_job_is_done_by_somebody_when_listed(app: Flask) -> None:
     made = enqueued()
-    assert len(made) >= 3
+    assert len(made) >= 2
     assert problems(wiring.JOBS, made) == []
 
 

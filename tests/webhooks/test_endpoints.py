@@ -522,14 +522,14 @@ class TestWithAnAllowedHost:
 
 def test_publications_are_numbered_without_gaps_when_the_job_runs(desk):
     idents = [desk.publish({"n": number}) for number in range(5)]
-    actions.number_publications([], utc_now)
+    actions.Numbering()(utc_now)
     with reading() as session:
         rows = session.execute(select(Publication.id, Publication.seq)).all()
     numbers = {row.id: row.seq for row in rows}
     assert sorted(numbers.values()) == [1, 2, 3, 4, 5]
     assert set(numbers) == set(idents)
     late = desk.publish()
-    actions.number_publications([], utc_now)
+    actions.Numbering()(utc_now)
     with reading() as session:
         assert session.scalar(select(Publication.seq).where(Publication.id == late)) == 6
 
