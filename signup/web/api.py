@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Generic, NoReturn, TypeVar, get_type_hints
@@ -75,7 +75,6 @@ class Operation:
     body_required: bool
     answer: Any
     media: str
-    errors: tuple[int, ...]
     writes: bool
     raw: bool
 
@@ -103,7 +102,6 @@ def operation(
     *,
     scope: str,
     status: int = 200,
-    errors: Sequence[int] = (),
     media: str = "application/json",
     writes: bool | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -114,13 +112,11 @@ def operation(
     an error leaves nothing behind. A view without `session` opens its own and returns a response.
 
     Args:
-        errors: statuses beyond those that every call can get.
         writes: whether the session may write; by default unless it is a GET.
     """
 
     def declare(view: Callable[..., Any]) -> Callable[..., Any]:
         types = get_type_hints(view)
-        summary, _, description = (view.__doc__ or "").strip().partition("\n")
         body = types.get("body")
         declared = Operation(
             method=method,
@@ -128,14 +124,12 @@ def operation(
             endpoint=f"{group.name}.{view.__name__}",
             scope=scope,
             status=status,
-            summary=summary.rstrip("."),
-            description=re.sub(r"[ \t]*\n[ \t]*", "\n", description).strip(),
+            **_words(view),
             query=types.get("query"),
             body=body,
             body_required=body is not None and any(field.required for field in msgspec.structs.fields(body)),
             answer=types["return"] if "session" in types and types["return"] is not type(None) else None,
             media=media,
-            errors=tuple(errors),
             writes=method != "GET" if writes is None else writes,
             raw="session" not in types,
         )
@@ -149,6 +143,12 @@ def operation(
         return view
 
     return declare
+
+
+def _words(view: Callable[..., Any]) -> dict[str, str]:
+    """What the view's docstring tells callers."""
+    summary, _, rest = (view.__doc__ or "").strip().partition("\n")
+    return {"summary": summary.rstrip("."), "description": re.sub(r"[ \t]*\n[ \t]*", "\n", rest).strip()}
 
 
 def _serve(declared: Operation, view: Callable[..., Any], path_values: dict[str, str]) -> Response:

@@ -175,7 +175,7 @@ def _responses(item: Operation, schema_of: dict[str, Any]) -> dict[str, Any]:
         done["content"] = {item.media: {"schema": {"type": "string"}}}
     elif item.answer is not None:
         done["content"] = {item.media: {"schema": schema_of[str(item.answer)]}}
-    statuses = {401, 403, 503, *item.errors}
+    statuses = {401, 403, 503}
     if "<" in item.path:
         statuses.add(404)
     if item.query is not None or item.body is not None or item.method == "POST":
