@@ -188,15 +188,16 @@ def check_mail(mail: Mail, recipients: tuple[str, ...]) -> None:
 
 def check_stored(raw: bytes) -> None:
     """What we know to have sent is what the mail server got."""
+    sha256, reply = wait_for(accepted_mail, seconds=PATIENCE_SECONDS, describe="the accepted mail")
+    assert sha256 == hashlib.sha256(raw).hexdigest()
+    assert reply == "250 2.0.0 Ok: queued as q0001"
+
+
+def accepted_mail() -> tuple[str, str] | None:
+    query = select(Message.sha256, Message.smtp_reply).where(Message.state == MessageState.ACCEPTED)
     with reading() as session:
-        row = wait_for(
-            lambda: session.execute(
-                select(Message.sha256, Message.smtp_reply).where(Message.state == MessageState.ACCEPTED)
-            ).first(),
-            describe="the accepted mail",
-        )
-    assert row.sha256 == hashlib.sha256(raw).hexdigest()
-    assert row.smtp_reply == "250 2.0.0 Ok: queued as q0001"
+        row = session.execute(query).first()
+    return (str(row[0]), str(row[1])) if row else None
 
 
 def confirm(visitor: Visitor, link: str) -> None:
