@@ -389,6 +389,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["controller_id"], ["controller.id"], name="fk_subscription_controller_id_controller"),
         sa.PrimaryKeyConstraint("id", name="pk_subscription"),
     )
+    op.create_index(
+        "ix_subscription_unconfirmed",
+        "subscription",
+        ["ended_at"],
+        postgresql_where=sa.text("status IN ('expired', 'refused') AND activated_at IS NULL"),
+        sqlite_where=sa.text("status IN ('expired', 'refused') AND activated_at IS NULL"),
+    )
     op.create_index("ix_subscription_list", "subscription", ["controller_id", "id"])
     op.create_index("uq_subscription_contact", "subscription", ["contact_id"], unique=True)
     op.create_index("uq_subscription_link", "subscription", ["link_hash"], unique=True)

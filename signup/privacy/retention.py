@@ -6,21 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, String, and_, delete, func, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, String, and_, delete, func, literal_column, or_, select, text, update
 
 from signup.abuse import limits
 from signup.abuse.models import Budget
 from signup.consents import actions as consents
 from signup.consents.models import Consent, ConsentState
 from signup.contacts import actions as contacts
+from signup.contacts.models import Contact
 from signup.core.db import Session, affected, scrub, transaction
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, forget_person, publish, record
 from signup.jobs import Job
 from signup.mail.models import Message
+from signup.purposes.models import LegalBasis
 from signup.staff.models import IdempotencyKey
 from signup.subscriptions import payload
-from signup.subscriptions.models import Confirmation, Submission, Subscription
+from signup.subscriptions.models import NEVER_CONFIRMED, Confirmation, Submission, Subscription
 from signup.subscriptions.states import ConfirmationState, Status
 from signup.webhooks import deliveries
 
@@ -82,8 +84,12 @@ def preview(session: Session, *, now: datetime) -> dict[str, int]:
 
 
 def _unconfirmed(now: datetime) -> ColumnElement[bool]:
-    due = (Subscription.status == Status.EXPIRED) & (Subscription.ended_at <= now - HELD_AFTER_EXPIRY)
-    return and_(or_(due, Subscription.status == Status.REFUSED), Subscription.activated_at.is_(None))
+    due = or_(Subscription.ended_at <= now - HELD_AFTER_EXPIRY, Subscription.status == Status.REFUSED)
+    # Whom we know for another reason, such as a contract, stays known when a request runs out.
+    only_asked = Subscription.contact_id.in_(
+        select(Contact.id).where(Contact.legal_basis == LegalBasis.CONSENT.value, Contact.id == Subscription.contact_id)
+    )
+    return and_(text(NEVER_CONFIRMED), due, only_asked)
 
 
 def _step(counts: Counts, now: datetime) -> bool:

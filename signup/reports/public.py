@@ -103,7 +103,6 @@ class _Collector(Collector):
             "Age of the oldest due delivery",
             value=self.now - oldest.timestamp() if oldest else 0.0,
         )
-        yield GaugeMetricFamily("signup_events_unsealed", "Events no checkpoint covers", value=figures.events_unsealed)
 
 
 def _gauge(name: str, text: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:

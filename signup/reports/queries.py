@@ -13,7 +13,6 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from signup import jobs
 from signup.core.db import Session
-from signup.eventlog.models import Event
 from signup.mail.models import Message
 from signup.subscriptions.models import Subscription
 from signup.webhooks.models import Delivery, DeliveryState, Endpoint
@@ -45,7 +44,6 @@ class Figures:
     messages: dict[str, int]
     subscriptions: dict[str, int]
     endpoints: dict[str, int]
-    events_unsealed: int
 
 
 def figures(session: Session, *, now: datetime) -> Figures:
@@ -58,7 +56,6 @@ def figures(session: Session, *, now: datetime) -> Figures:
         messages=_count(session, Message.state),
         subscriptions=_count(session, Subscription.status),
         endpoints=_count(session, Endpoint.state),
-        events_unsealed=session.scalar(select(func.count()).where(Event.leaf_index.is_(None))) or 0,
     )
 
 

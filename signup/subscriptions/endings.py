@@ -28,6 +28,16 @@ from signup.subscriptions.states import ConfirmationState, EndReason, Ground, St
 from signup.suppression import actions as suppression
 from signup.suppression.models import Reason
 
+# How long and against whom the address is blocked follows from why the subscription ended.
+SUPPRESSES = {
+    EndReason.UNSUBSCRIBED: Reason.UNSUBSCRIBED,
+    EndReason.WITHDRAWN: Reason.UNSUBSCRIBED,
+    EndReason.OBJECTED: Reason.OBJECTED,
+    EndReason.BOUNCED: Reason.BOUNCED,
+    EndReason.COMPLAINED: Reason.COMPLAINED,
+    EndReason.ERASED: Reason.ERASED,
+}
+
 
 @dataclass(frozen=True)
 class Order:
@@ -122,7 +132,7 @@ def end(
     }
     session.change(Subscription, {"id": subscription.id}, changes)
     address_key = contacts.address_key(session, controller_id, EmailAddress.parse(order.email))
-    suppression.remember(session, controller_id, address_key, Reason.UNSUBSCRIBED, now=now)
+    suppression.remember(session, controller_id, address_key, SUPPRESSES[ending.reason], now=now)
     fields = {
         "subscription": subscription.id,
         "reason": ending.reason.value,

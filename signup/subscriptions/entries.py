@@ -27,17 +27,9 @@ from signup.purposes.models import LegalBasis
 from signup.subscriptions import endings, links, payload, requests
 from signup.subscriptions.models import Subscription
 from signup.subscriptions.states import EndReason, Ground, Status
-from signup.suppression import actions as suppression
-from signup.suppression.models import Reason
 
 GROUNDS = {LegalBasis.CONTRACT: Ground.CONTRACT, LegalBasis.SOFT_OPT_IN: Ground.SOFT_OPT_IN}
 
-# An ending that is stronger than an unsubscription also blocks the address for longer.
-STRONGER = {
-    EndReason.OBJECTED: Reason.OBJECTED,
-    EndReason.BOUNCED: Reason.BOUNCED,
-    EndReason.COMPLAINED: Reason.COMPLAINED,
-}
 END_REASONS = {item.value: item for item in EndReason}
 MAX_FORMS = 1000
 
@@ -320,11 +312,6 @@ def end(
     ended = endings.end(
         session, order, endings.Ending(reason, "api"), client=_labelled(caller), actor=caller.actor, now=now
     )
-    if ended and reason in STRONGER:
-        # The ending wrote its own suppression of this address; one statement may not write a row twice.
-        session.write_queued()
-        key = contacts.address_key(session, controller_id, EmailAddress.parse(order.email))
-        suppression.remember(session, controller_id, key, STRONGER[reason], now=now)
     if ended and reason is EndReason.OBJECTED:
         fields = {"subscription": subscription_id, "method": "api"}
         event_id = record(

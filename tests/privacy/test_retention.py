@@ -136,3 +136,25 @@ def test_mails_to_the_erased_are_not_sent(sign_up, clock):
     turn.close(clock)
     with reading() as session:
         assert session.scalars(select(Message.state)).one().value == "cancelled"
+
+
+def test_a_contact_known_for_another_reason_stays_when_a_request_runs_out(sign_up, demo, clock):
+    from signup.contacts import actions as contacts
+    from signup.core.db import transaction
+    from signup.core.values import EmailAddress
+
+    with transaction() as session:
+        contacts.find_or_add(
+            session,
+            demo.controller.id,
+            EmailAddress.parse("kunde@beispiel.de"),
+            locale="de",
+            origin={"type": "contract", "detail": "order 7", "collected_by": None},
+            legal_basis="gdpr-6-1-b",
+            now=clock(),
+        )
+    person = sign_up("kunde@beispiel.de", at=clock())
+    clock.forward(days=9)
+    counts = retention.run_now(clock)
+    assert (counts["expired"], counts["erased"]) == (1, 0)
+    assert log.subscription(person.contact_id).status is Status.EXPIRED
