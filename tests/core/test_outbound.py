@@ -17,7 +17,7 @@ import pytest
 from flask import Flask
 
 from signup.core.config import Config
-from signup.core.db import bind, reading, transaction
+from signup.core.db import database, init_app, reading, transaction
 from signup.core.outbound import Allowance, OutboundFailed, OutboundRefused, Reply, post
 from signup.core.signing import Keys
 from tests.support.certificates import ServerCertificate, make_certificate
@@ -204,14 +204,14 @@ def test_nothing_is_sent_when_a_transaction_is_open(listen, tmp_path):
     listener = listen(OK)
     config = Config.from_env({"SIGNUP_ENV": "development", "SIGNUP_INSTANCE": str(tmp_path)})
     app = Flask(__name__)
-    bound = bind(app, config, Keys(config.secret_keys, config.pepper, config.data_key))
+    init_app(app, config, Keys(config.secret_keys, config.pepper, config.data_key))
     with app.app_context():
         for opened in (transaction, reading):
             with opened(), pytest.raises(RuntimeError, match="transaction"):
                 send(listener.port)
         assert listener.connections == 0
         assert send(listener.port).status == 204
-    bound.engine.dispose()
+        database().engine.dispose()
 
 
 # --- which address

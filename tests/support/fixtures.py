@@ -12,6 +12,13 @@ from tests.support.receiver import Receiver, running_receiver
 from tests.support.smtp import ScriptedSmtp, running_smtp
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # A journey starts gunicorn and a worker.
+        if "/journeys/" in item.path.as_posix():
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """One server for all tests of this process, started by the first that asks. Mark such tests `postgres`."""

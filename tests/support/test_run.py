@@ -18,7 +18,9 @@ from tests.support.ports import free_port
 from tests.support.servers import ROOT, Process, clean_environment, http_status
 from tests.support.waiting import wait_for
 
-# What product and issue promise for a second start on two cores.
+pytestmark = pytest.mark.slow
+
+# Promised for a start after the first, on two cores.
 SECOND_START_SECONDS = 3.0
 
 

@@ -170,6 +170,7 @@ def test_others_can_write_between_two_pages_when_the_reader_is_slow(
     assert sum(chunk.count(b"\r\n") for chunk in chunks) == 10
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_when_there_are_twenty_thousand_rows(
     app: Flask, api: Api, many: Callable[[int], None]
 ) -> None:

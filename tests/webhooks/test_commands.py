@@ -109,6 +109,7 @@ def test_listen_says_what_to_set_when_loopback_is_not_allowed(app, desk):
         assert endpoints.page(session, desk.controller_id) == []
 
 
+@pytest.mark.slow
 def test_deliveries_are_printed_and_the_endpoint_goes_when_listen_makes_its_own(environ, desk, tmp_path):
     with listening(environ, tmp_path) as (process, url):
         with reading() as session:
@@ -126,6 +127,7 @@ def test_deliveries_are_printed_and_the_endpoint_goes_when_listen_makes_its_own(
 
 @pytest.mark.parametrize("backend", ["sqlite"])
 @pytest.mark.req("W6")
+@pytest.mark.slow
 def test_listen_answers_401_and_prints_nothing_when_it_does_not_verify(environ, desk, receiver, tmp_path):
     endpoint = desk.endpoint(receiver.url)
     desk.publish()
