@@ -11,9 +11,6 @@ from flask_babel import Babel, format_date, format_datetime, get_locale
 from jinja2 import StrictUndefined
 
 from tests.design import samples
-from tests.support.fixtures import chromium
-
-__all__ = ["chromium", "renderer"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "templates"

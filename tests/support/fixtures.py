@@ -1,4 +1,7 @@
-"""Fixtures of the rig. tests/conftest.py names this file in `pytest_plugins`."""
+"""Fixtures of the rig, for all tests: tests/conftest.py names this file in `pytest_plugins`.
+
+Never import one: a second `chromium` in the same process cannot start.
+"""
 
 from collections.abc import Iterator
 
