@@ -27,6 +27,15 @@ QUIET = (
     "--disable-default-apps",
 )
 
+# Two frames start what a change starts; then everything that has an end is waited for.
+SETTLED = """
+async () => {
+    for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+    const ending = document.getAnimations().filter(a => Number.isFinite(a.effect.getComputedTiming().endTime));
+    await Promise.allSettled(ending.map(a => a.finished));
+}
+"""
+
 
 class BrowserMissing(Exception):
     """No browser was found."""
@@ -81,6 +90,8 @@ def accessibility_violations(
     page: Page, *, tags: tuple[str, ...] = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 ) -> list[str]:
     """What axe finds wrong on the page as it is now, one line each: rule, help, places. Empty is good."""
+    # After a change of colours, transitions are under way, and their half-way colours are nobody's choice.
+    page.evaluate(SETTLED)
     # Evaluated through the debugger, so a strict content security policy of the page does not stand in the way.
     page.evaluate(axe_source())
     result = page.evaluate(

@@ -44,6 +44,23 @@ def test_axe_judges_the_page_when_its_policy_forbids_scripts(chromium: Browser, 
     assert (found == []) is clean, found
 
 
+def test_axe_judges_the_final_colours_when_a_change_is_under_way(chromium: Browser) -> None:
+    body = (
+        "<!doctype html><html lang=en><title>t</title><style>"
+        "a { color: #000; transition: color .3s } main { background: #fff }"
+        "@media (prefers-color-scheme: dark) { a { color: #fff } main { background: #000 } }"
+        "</style><main><h1>t</h1><a href=/>Sign up</a></main></html>"
+    )
+    with running_receiver() as receiver:
+        receiver.default = Answer(200, {"Content-Type": "text/html"}, body.encode())
+        page = chromium.new_page()
+        page.goto(receiver.url)
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            assert [line for line in accessibility_violations(page) if "contrast" in line] == []
+        page.close()
+
+
 def test_axe_is_refused_when_the_vendored_file_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "axe.min.js").write_text("changed")
     (tmp_path / "README.md").write_text((rig.VENDOR / "README.md").read_text())
