@@ -151,6 +151,7 @@ def _start() -> None:
     # A caller may keep one application context over several requests; a language must not travel with it.
     g.pop("locale", None)
     g.pop("timezone", None)
+    g.pop("form_view", None)
     refresh()
     if "\x00" in request.path:
         # Nothing has such a name, and PostgreSQL cannot even be asked for it.

@@ -265,7 +265,7 @@ def upgrade() -> None:
         sa.Column("created_at", TIME, nullable=False),
         sa.Column("expires_at", TIME, nullable=True),
         sa.ForeignKeyConstraint(["controller_id"], ["controller.id"], name="fk_suppression_controller_id_controller"),
-        sa.PrimaryKeyConstraint("controller_id", "address_key", name="pk_suppression"),
+        sa.PrimaryKeyConstraint("controller_id", "address_key", "reason", name="pk_suppression"),
     )
     op.create_table(
         "topic",
@@ -476,6 +476,7 @@ def upgrade() -> None:
         sa.Column("requested_at", TIME, nullable=False),
         sa.Column("given_at", TIME, nullable=True),
         sa.Column("ended_at", TIME, nullable=True),
+        sa.Column("ended_by", sa.String(length=20), nullable=True),
         sa.ForeignKeyConstraint(["contact_id"], ["contact.id"], name="fk_consent_contact_id_contact"),
         sa.ForeignKeyConstraint(["controller_id"], ["controller.id"], name="fk_consent_controller_id_controller"),
         sa.ForeignKeyConstraint(
@@ -483,6 +484,13 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["purpose_id"], ["purpose.id"], name="fk_consent_purpose_id_purpose"),
         sa.PrimaryKeyConstraint("id", name="pk_consent"),
+    )
+    op.create_index(
+        "ix_consent_requested",
+        "consent",
+        ["requested_at"],
+        postgresql_where=sa.text("state = 'requested'"),
+        sqlite_where=sa.text("state = 'requested'"),
     )
     op.create_index("uq_consent_link", "consent", ["link_hash"], unique=True)
     op.create_index("uq_consent_purpose", "consent", ["contact_id", "purpose_id", "channel"], unique=True)

@@ -6,10 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete
-
 from signup.abuse.models import Budget
-from signup.core.db import Session, affected, upsert
+from signup.core.db import Session, upsert
 from signup.core.values import ClientInfo
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -78,9 +76,3 @@ def lock(session: Session, keys: Iterable[bytes], *, now: datetime) -> dict[byte
 def save(session: Session, key: bytes, spent: list[int]) -> None:
     """The spendings replace the ones that `lock` returned."""
     session.change(Budget, {"key": key}, {"spent": spent})
-
-
-def forget_expired(session: Session, *, now: datetime) -> int:
-    """Counters that no limit looks at any longer are gone."""
-    gone = session.execute(delete(Budget).where(Budget.expires_at < now).execution_options(synchronize_session=False))
-    return affected(gone)

@@ -39,6 +39,19 @@ class Held:
     requested_at: datetime
     given_at: datetime | None
     ended_at: datetime | None
+    ended_by: str | None
+
+    def shown(self, locale: str) -> dict[str, str]:
+        """The purpose in the words that the person was shown, as a mail or a page needs them."""
+        return {
+            "id": self.purpose_id,
+            "slug": self.slug,
+            "topic": self.topic,
+            "label": self.label.get(locale, self.slug),
+            "hint": self.hint.get(locale, ""),
+            "text": self.text,
+            "text_sha256": self.text_sha256,
+        }
 
 
 _HELD = (
@@ -58,6 +71,7 @@ _HELD = (
     Consent.requested_at,
     Consent.given_at,
     Consent.ended_at,
+    Consent.ended_by,
 )
 
 
@@ -121,6 +135,7 @@ def ask(session: Session, controller_id: str, question: Ask, *, given: bool = Fa
                 "requested_at": now,
                 "given_at": now if given else None,
                 "ended_at": None,
+                "ended_by": None,
             },
             on_conflict="ON CONFLICT (contact_id, purpose_id, channel) DO UPDATE SET "
             + ", ".join(f"{name} = excluded.{name}" for name in _ASKED_AGAIN)
@@ -139,6 +154,7 @@ _ASKED_AGAIN = (
     "requested_at",
     "given_at",
     "ended_at",
+    "ended_by",
 )
 
 
@@ -153,22 +169,29 @@ def give(session: Session, controller_id: str, contact_id: str, purpose_ids: Seq
 
 
 def withdraw(
-    session: Session, controller_id: str, contact_id: str, purpose_ids: Sequence[str], *, now: datetime
+    session: Session, controller_id: str, contact_id: str, purpose_ids: Sequence[str], by: str, *, now: datetime
 ) -> None:
     """The given consents for these purposes have ended; what was sent before stays lawful.
 
+    Args:
+        by: the way it came: page, one-click, api, not-me.
+
     Rule: GDPR 7(3), as easy as giving.
     """
-    _move(
-        session, controller_id, contact_id, purpose_ids, ConsentState.GIVEN, state=ConsentState.WITHDRAWN, ended_at=now
-    )
+    values = {"state": ConsentState.WITHDRAWN, "ended_at": now, "ended_by": by}
+    _move(session, controller_id, contact_id, purpose_ids, ConsentState.GIVEN, **values)
+
+
+def void(session: Session, controller_id: str, contact_id: str, purpose_ids: Sequence[str], *, now: datetime) -> None:
+    """The given consents for these purposes lead nowhere any more, such as to a mailbox that is gone."""
+    values = {"state": ConsentState.EXPIRED, "ended_at": now, "ended_by": "bounce"}
+    _move(session, controller_id, contact_id, purpose_ids, ConsentState.GIVEN, **values)
 
 
 def restore(session: Session, controller_id: str, contact_id: str, purpose_ids: Sequence[str]) -> None:
     """The withdrawal of these consents is undone: they count as given when they were given."""
-    _move(
-        session, controller_id, contact_id, purpose_ids, ConsentState.WITHDRAWN, state=ConsentState.GIVEN, ended_at=None
-    )
+    values = {"state": ConsentState.GIVEN, "ended_at": None, "ended_by": None}
+    _move(session, controller_id, contact_id, purpose_ids, ConsentState.WITHDRAWN, **values)
 
 
 def reopen(session: Session, controller_id: str, contact_id: str, purpose_ids: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from signup.core.db import Base, Choice, Json, UtcDateTime
@@ -25,6 +25,12 @@ class Consent(Base):
     __table_args__ = (
         Index("uq_consent_purpose", "contact_id", "purpose_id", "channel", unique=True),
         Index("uq_consent_link", "link_hash", unique=True),
+        Index(
+            "ix_consent_requested",
+            "requested_at",
+            postgresql_where=text("state = 'requested'"),
+            sqlite_where=text("state = 'requested'"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -43,3 +49,4 @@ class Consent(Base):
     requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
     given_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    ended_by: Mapped[str | None] = mapped_column(String(20))  # page, one-click, api, not-me

@@ -73,6 +73,16 @@ def find_or_add(
     return Found(Subject(ident, plain), held.email, fresh=True)
 
 
+def lock(session: Session, contact_ids: Sequence[str]) -> list[str]:
+    """These contacts are ours until the commit; those in other hands, or gone, are left out.
+
+    Whoever changes anything about a person takes their contact's row first: then nobody reads what another is
+    about to change, and two cannot wait for each other.
+    """
+    query = select(Contact.id).where(Contact.id.in_(contact_ids)).order_by(Contact.id)
+    return list(session.scalars(query.with_for_update(skip_locked=True)))
+
+
 def open_key(session: Session, contact_id: str) -> bytes:
     """The contact's data key.
 

@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, sessionmaker
 
 from signup.core import writes
@@ -38,6 +39,7 @@ from signup.core.writes import Write
 WRITE_WAIT_SECONDS = 5.0
 # How often a process asks again for the lock that another process holds.
 LOCK_POLL_SECONDS = 0.002
+SCRUB_WAIT_MS = 100
 # As many as a process has threads, and a few for commands; docs/operations.md adds them up.
 POOL_SIZE = 10
 
@@ -179,6 +181,8 @@ class Database:
                 if self.sqlite:
                     session.connection(execution_options={"begin_immediate": write})
                 yield session
+        except PoolTimeout as error:
+            raise Busy("The service is busy. Please try again in a moment.", retry_after_seconds=5) from error
         except DBAPIError as error:
             if error.connection_invalidated or isinstance(error, OperationalError):
                 raise Busy("The service is busy. Please try again in a moment.", retry_after_seconds=5) from error
@@ -278,17 +282,26 @@ def init_app(app: Flask, config: Config, keys: Keys) -> None:
     app.extensions["signup.database"] = Database(engine, keys, config)
 
 
-def scrub() -> None:
-    """On SQLite, what was just erased is not left over in the write-ahead log either.
+def scrub() -> bool:
+    """On SQLite, what was erased is not left over in the write-ahead log either.
 
     PostgreSQL's way to raw files is a VACUUM FULL of the holders by the operator.
+
+    Returns:
+        False when a reader kept the log in use; it is to be tried again later.
 
     Rule: GDPR 17(1).
     """
     held = database()
-    if held.sqlite:
-        with held.write_lock(WRITE_WAIT_SECONDS), held.engine.connect() as connection:
-            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if not held.sqlite:
+        return True
+    with held.write_lock(WRITE_WAIT_SECONDS), held.engine.connect() as connection:
+        cursor = connection.connection.cursor()
+        # All writers wait meanwhile, so a reader in the way is not waited for.
+        cursor.execute(f"PRAGMA busy_timeout={SCRUB_WAIT_MS}")
+        busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        cursor.execute(f"PRAGMA busy_timeout={int(WRITE_WAIT_SECONDS * 1000)}")
+        return not busy
 
 
 def database() -> Database:

@@ -98,6 +98,21 @@ class EmailAddress:
         return mask(self.normalised)
 
 
+def plain_ip(text: str) -> str:
+    """One spelling of a client's address: no port, no brackets, version 4 as such; what is no address stays."""
+    host = text.strip()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return clean_text(text, 60)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
 def mask(address: str) -> str:
     """`anna@beispiel.de` as `a•••@beispiel.de`: recognisable to its owner, useless to a stranger."""
     local, _, domain = address.rpartition("@")

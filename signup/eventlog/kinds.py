@@ -14,6 +14,7 @@ class EventType(Enum):
     SUBSCRIPTION_ACTIVATED = "subscription.activated"
     SUBSCRIPTION_RESTORED = "subscription.restored"
     SUBSCRIPTION_UNSUBSCRIBED = "subscription.unsubscribed"
+    SUBSCRIPTION_BOUNCED = "subscription.bounced"
     SUBSCRIPTION_EXPIRED = "subscription.expired"
     SUBSCRIPTION_REFUSED = "subscription.refused"
     CONFIRMATION_RESENT = "confirmation.resent"

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from flask import Blueprint, jsonify, make_response, redirect, render_template, request
+from flask import Blueprint, g, jsonify, make_response, redirect, render_template, request
 from flask_babel import gettext as _
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
@@ -36,7 +36,7 @@ PREFLIGHT_SECONDS = 86_400
 def show(slug: str) -> Response:
     with reading() as session:
         view = forms.in_force(session, slug)
-    speak(view)
+    _speak(view)
     if view.closed:
         return _closed(view)
     html = pages.form_page(view, action=f"/f/{view.slug}", hidden=_hidden(view))
@@ -46,13 +46,13 @@ def show(slug: str) -> Response:
 @blueprint.route("/f/<slug>", methods=["OPTIONS"])
 def preflight(slug: str) -> Response:
     with reading() as session:
-        view = forms.in_force(session, slug)
+        _speak(forms.in_force(session, slug))
     response = make_response("", 204)
     response.headers["Allow"] = "GET, HEAD, OPTIONS, POST"
     response.headers["Access-Control-Allow-Methods"] = "POST"
     response.headers["Access-Control-Allow-Headers"] = "Content-Type, Accept"
     response.headers["Access-Control-Max-Age"] = str(PREFLIGHT_SECONDS)
-    return _cors(view, response)
+    return response
 
 
 @blueprint.post("/f/<slug>", provide_automatic_options=False)
@@ -61,18 +61,23 @@ def submit(slug: str) -> Response:
     with reading() as session:
         live = forms.in_force(session, slug)
         view, step_up = _version_meant(session, live, data)
-    speak(live)
+    _speak(live)
     if live.closed:
-        return _cors(live, _closed(live))
+        return _closed(live)
     checked = rules.check(view, data)
     if not rules.origin_allowed(live.allowed_origins, request.headers.get("Origin"), config().public_url):
         step_up.append(FieldError("origin", "unlisted"))
     if checked.errors or step_up or checked.email is None:
-        return _cors(live, _again(live, checked.form, checked.errors, step_up))
+        return _again(live, checked.form, checked.errors, step_up)
     ask = _ask(view, checked, data, checked.email)
     with transaction() as session:
         handle = requests.request(session, view, ask, now=utc_now())
-    return _cors(live, _accepted(view, handle))
+    return _accepted(view, handle)
+
+
+def _speak(view: FormView) -> None:
+    g.form_view = view
+    speak(view)
 
 
 def _ask(view: FormView, checked: rules.Checked, data: MultiDict[str, str], email: EmailAddress) -> SignupRequest:
@@ -173,11 +178,14 @@ def _page() -> str | None:
     return _short((request.headers.get("Referer") or "").partition("?")[0].partition("#")[0], MAX_PAGE_CHARACTERS)
 
 
-def _cors(view: FormView, response: Response) -> Response:
-    """Scripts of listed origins may read the answer; cookies are never part of it."""
+@blueprint.after_request
+def cors(response: Response) -> Response:
+    """Scripts of listed origins may read every answer, errors too; cookies are never part of it."""
     response.headers.add("Vary", "Origin")
     response.headers.add("Vary", "Accept")
-    origin = request.headers.get("Origin")
-    if origin and rules.origin_allowed(view.allowed_origins, origin, config().public_url):
-        response.headers["Access-Control-Allow-Origin"] = origin
+    origin, view = request.headers.get("Origin"), g.get("form_view")
+    if origin and (view is None or rules.origin_allowed(view.allowed_origins, origin, config().public_url)):
+        # Without a form there is nothing to protect: the error is all there is.
+        response.headers["Access-Control-Allow-Origin"] = origin if view else "*"
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After"
     return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -87,6 +88,10 @@ def check(view: FormView, data: MultiDict[str, str]) -> Checked:
     return Checked(form, tuple(errors), email, tuple(slug for slug in offered if slug in wanted))
 
 
+# What browsers send: international names in their ASCII form, addresses of version 6 without brackets here.
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|[0-9a-f:]{2,45}")
+
+
 def origin_of(url: str) -> str | None:
     """Scheme, host and port of `url` as a browser writes an Origin header."""
     try:
@@ -94,10 +99,11 @@ def origin_of(url: str) -> str | None:
         port = parts.port
     except ValueError:
         return None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _HOST.fullmatch(parts.hostname):
         return None
     default = 443 if parts.scheme == "https" else 80
-    return f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port and port != default else "")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != default else "")
 
 
 @lru_cache(maxsize=256)
@@ -112,18 +118,20 @@ def origin_allowed(allowed: tuple[str, ...], origin: str | None, public_url: str
     """
     if not allowed:
         return True
-    if not origin:
+    if not origin or origin_of(origin) != origin:
         return False
     return origin == _own_origin(public_url) or listed(allowed, origin)
 
 
 def listed(allowed: tuple[str, ...], origin: str) -> bool:
     """Whether staff named this origin, or a pattern such as `https://*.example.org` that covers it."""
+    if origin_of(origin) != origin:
+        return False
     if origin in allowed:
         return True
     scheme, _, host = origin.partition("://")
     for entry in allowed:
-        entry_scheme, _, entry_host = entry.rpartition("://")
-        if entry_host.startswith("*.") and host.endswith(entry_host[1:]) and entry_scheme in ("", scheme):
+        entry_scheme, _, entry_host = entry.partition("://")
+        if entry_host.startswith("*.") and host.endswith(entry_host[1:]) and entry_scheme == scheme:
             return True
     return False

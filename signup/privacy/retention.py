@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, String, and_, delete, func, literal_column, or_, select, text, update
+from sqlalchemy import ColumnElement, String, and_, delete, exists, func, literal_column, or_, select, text, update
+from sqlalchemy.orm import InstrumentedAttribute
 
-from signup.abuse import limits
 from signup.abuse.models import Budget
 from signup.consents import actions as consents
 from signup.consents.models import Consent, ConsentState
@@ -35,6 +36,9 @@ HELD_AFTER_EXPIRY = timedelta(hours=12)
 IS_OPEN = Confirmation.state == literal_column("'open'", String)
 # One batch holds the writers' lock for a few milliseconds.
 BATCH = 50
+FORGET_BATCH = 500
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -63,8 +67,8 @@ def run_now(clock: Callable[[], datetime]) -> dict[str, int]:
     counts = Counts()
     while _step(counts, clock()):
         pass
-    if counts.erased:
-        scrub()
+    if not scrub():
+        log.warning("erased data may still be in the write-ahead log; the next run tries again")
     if any(asdict(counts).values()):
         with transaction() as session:
             record(session, None, EventType.RETENTION_RUN, {"counts": asdict(counts)}, now=clock())
@@ -95,22 +99,28 @@ def _unconfirmed(now: datetime) -> ColumnElement[bool]:
 def _step(counts: Counts, now: datetime) -> bool:
     with transaction() as session:
         expired = expire(session, now=now)
+        close_orphans(session, now=now)
     with transaction() as session:
         erased = erase_unconfirmed(session, now=now)
     with transaction() as session:
-        submissions = _forget(session, Submission, now=now)
-        answers = _forget(session, IdempotencyKey, now=now)
-        budgets = limits.forget_expired(session, now=now)
+        submissions = _forget(session, Submission.key, now=now)
+        answers = _forget(session, IdempotencyKey.key_hash, now=now)
+        budgets = _forget(session, Budget.key, now=now)
     counts.expired += expired
     counts.erased += erased
     counts.submissions += submissions
     counts.answers += answers
     counts.budgets += budgets
-    return max(expired, erased) == BATCH
+    return max(expired, erased) == BATCH or FORGET_BATCH in (submissions, answers, budgets)
 
 
-def _forget(session: Session, model: type[Submission] | type[IdempotencyKey], *, now: datetime) -> int:
-    gone = session.execute(delete(model).where(model.expires_at <= now).execution_options(synchronize_session=False))
+def _forget(session: Session, key: InstrumentedAttribute[bytes], *, now: datetime) -> int:
+    """A batch of rows that are over their time is gone."""
+    model = key.class_
+    due = select(key).where(model.expires_at <= now).limit(FORGET_BATCH)
+    gone = session.execute(
+        delete(model).where(key.in_(due.scalar_subquery())).execution_options(synchronize_session=False)
+    )
     return affected(gone)
 
 
@@ -120,12 +130,16 @@ def expire(session: Session, *, now: datetime) -> int:
     Returns:
         How many, at most one batch.
     """
-    due = session.scalars(
-        select(Confirmation)
-        .where(IS_OPEN, Confirmation.expires_at <= now)
+    owners = session.scalars(
+        select(Confirmation.contact_id)
+        .where(IS_OPEN, Confirmation.expires_at <= now, Confirmation.contact_id.is_not(None))
         .order_by(Confirmation.expires_at)
         .limit(BATCH)
-        .with_for_update(skip_locked=True)
+    )
+    ours = contacts.lock(session, [owner for owner in dict.fromkeys(owners) if owner])
+    # Only now: until the contact was ours, its owner could still confirm or ask again.
+    due = session.scalars(
+        select(Confirmation).where(IS_OPEN, Confirmation.expires_at <= now, Confirmation.contact_id.in_(ours))
     ).all()
     for question in due:
         question.state = ConfirmationState.EXPIRED
@@ -136,6 +150,27 @@ def expire(session: Session, *, now: datetime) -> int:
     for contact_id, expired_at in last.items():
         _expire_contact(session, contact_id, expired_at, now=now)
     return len(due)
+
+
+def close_orphans(session: Session, *, now: datetime) -> int:
+    """Purposes that were asked for while a cap held their mail, and never came into a question, are expired.
+
+    Returns:
+        How many, at most one batch.
+    """
+    covered = exists().where(Confirmation.contact_id == Consent.contact_id, IS_OPEN)
+    due = select(Consent.id).where(
+        Consent.state == literal_column("'requested'", String),
+        Consent.requested_at <= now - timedelta(days=session.config.token_days),
+        ~covered,
+    )
+    closed = session.execute(
+        update(Consent)
+        .where(Consent.id.in_(due.limit(BATCH).scalar_subquery()))
+        .values(state=ConsentState.EXPIRED, ended_at=now)
+        .execution_options(synchronize_session=False)
+    )
+    return affected(closed)
 
 
 def _expire_contact(session: Session, contact_id: str, expired_at: datetime, *, now: datetime) -> None:
@@ -175,12 +210,15 @@ def erase_unconfirmed(session: Session, *, now: datetime) -> int:
 
     Rule: GDPR 17(1)(a); what stays (times, form version, Message-ID, hashes) answers "why did you write to me".
     """
-    rows = session.execute(
-        select(Subscription.contact_id, Subscription.controller_id).where(_unconfirmed(now)).limit(BATCH)
+    found = session.scalars(select(Subscription.contact_id).where(_unconfirmed(now)).limit(BATCH)).all()
+    ours = contacts.lock(session, found)
+    # Only now: until the contact was ours, its owner could still sign up again.
+    due = session.scalars(
+        select(Subscription.contact_id).where(_unconfirmed(now), Subscription.contact_id.in_(ours))
     ).all()
-    if rows:
-        forget(session, [row.contact_id for row in rows])
-    return len(rows)
+    if due:
+        forget(session, due)
+    return len(due)
 
 
 def forget(session: Session, contact_ids: Sequence[str]) -> None:
@@ -190,7 +228,7 @@ def forget(session: Session, contact_ids: Sequence[str]) -> None:
     forget_person(session, ids)
     nobody = {"contact_id": None}
     for statement in (
-        update(Message).where(Message.contact_id.in_(ids)).values(sealed=None, **nobody),
+        update(Message).where(Message.contact_id.in_(ids)).values(sealed=None, reason=None, smtp_reply=None, **nobody),
         update(Confirmation)
         .where(Confirmation.contact_id.in_(ids))
         .values(subscription_id=None, page_host=None, **nobody),

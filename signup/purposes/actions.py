@@ -12,10 +12,11 @@ from sqlalchemy import func, select
 
 from signup.core.db import Session
 from signup.core.errors import Conflict, Invalid, NotFound
-from signup.core.values import EmailAddress, new_id
+from signup.core.values import EmailAddress, clean_text, new_id
 from signup.purposes.models import ConsentText, Controller, LegalBasis, Purpose, Topic
 
 LEGAL_BASES = {item.value: item for item in LegalBasis}
+MAX_TEXT = 300
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,58}[a-z0-9])?")
 
 
@@ -67,8 +68,12 @@ def create_controller(session: Session, new: NewController, *, now: datetime) ->
         Conflict: the slug is taken.
     """
     check_slug(new.slug, "controller slug")
-    EmailAddress.parse(new.sender)
-    EmailAddress.parse(new.reply_to or new.sender)
+    sender = EmailAddress.parse(new.sender).normalised
+    reply_to = EmailAddress.parse(new.reply_to or new.sender).normalised
+    for name in ("name", "address", "imprint_url", "privacy_url"):
+        value = getattr(new, name)
+        if not value.strip() or clean_text(value, MAX_TEXT) != value:
+            raise Invalid(f"The {name.replace('_', ' ')} must be one line of 1 to {MAX_TEXT} characters.")
     for name in ("imprint_url", "privacy_url"):
         if not getattr(new, name).startswith(("https://", "http://")):
             raise Invalid(f"The {name.replace('_', ' ')} must be a web address.")
@@ -81,8 +86,8 @@ def create_controller(session: Session, new: NewController, *, now: datetime) ->
         slug=new.slug,
         name=new.name,
         address=new.address,
-        sender=new.sender,
-        reply_to=new.reply_to or new.sender,
+        sender=sender,
+        reply_to=reply_to,
         imprint_url=new.imprint_url,
         privacy_url=new.privacy_url,
         accent=new.accent,

@@ -8,12 +8,10 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from signup.abuse import limits
 from signup.consents import actions as consents
 from signup.consents.actions import Held
 from signup.consents.models import ConsentState
 from signup.contacts import actions as contacts
-from signup.contacts.actions import Found
 from signup.contacts.models import Contact
 from signup.core.db import Session
 from signup.core.signing import token_hash
@@ -22,7 +20,7 @@ from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, client_fields, count_hit, publish, record
 from signup.forms import actions as forms
 from signup.forms.rules import FormView
-from signup.subscriptions import endings, payload, questions, rules
+from signup.subscriptions import endings, payload, rules
 from signup.subscriptions.models import Confirmation, Subscription
 from signup.subscriptions.rules import Link, NotMe
 from signup.subscriptions.states import ConfirmationState, EndReason, Ground, Status
@@ -48,8 +46,15 @@ class Question:
 
     @property
     def purposes(self) -> list[dict[str, str]]:
+        """What the question is about, in the words that were shown; of the form once the person is gone."""
+        if self.held:
+            return [item.shown(self.view.locale) for item in self.held]
         wanted = set(self.confirmation.purpose_ids)
         return [item for item in self.view.purposes if item["id"] in wanted]
+
+    @property
+    def asked(self) -> list[Held]:
+        return [item for item in self.held if item.state is ConsentState.REQUESTED]
 
 
 def look(session: Session, ident: bytes, *, now: datetime, lock: bool = False) -> Question | None:
@@ -137,6 +142,8 @@ def confirm(session: Session, ident: bytes, *, client: ClientInfo, page_seconds:
         return question.link if question else None
     confirmation, subscription = question.confirmation, question.subscription
     controller_id, contact_id = confirmation.controller_id, subscription.contact_id
+    if not question.asked:
+        return _nothing_asked(session, question, now=now)
     session.change(Confirmation, {"id": confirmation.id}, {"state": ConfirmationState.CONFIRMED, "closed_at": now})
     consents.give(session, controller_id, contact_id, confirmation.purpose_ids, now=now)
     first = subscription.status is not Status.ACTIVE
@@ -146,31 +153,44 @@ def confirm(session: Session, ident: bytes, *, client: ClientInfo, page_seconds:
     session.change(Subscription, {"id": subscription.id}, changes)
     address_key = contacts.address_key(session, controller_id, EmailAddress.parse(question.email or ""))
     suppression.lift(session, controller_id, address_key)
+    _tell(session, question, first=first, client=client, page_seconds=page_seconds, now=now)
+    return Link.CONFIRMED
+
+
+def _tell(
+    session: Session, question: Question, *, first: bool, client: ClientInfo, page_seconds: int, now: datetime
+) -> None:
+    """The act is on record and told to the outside."""
+    confirmation, subscription = question.confirmation, question.subscription
+    assert subscription is not None  # noqa: S101 - the caller has looked
+    controller_id, contact_id = confirmation.controller_id, subscription.contact_id
     kind = EventType.SUBSCRIPTION_CONFIRMED if first else EventType.SUBSCRIPTION_UPDATED
-    ground = Ground.CONFIRMED if first else subscription.ground
+    stands_on = Ground.CONFIRMED if first else subscription.ground
+    ground = stands_on.value if stands_on else None
     subject = Subject(contact_id, contacts.open_key(session, contact_id))
     fields = {
         **_link_fields(question),
         "act": "button",
         "page_seconds": page_seconds,
-        "ground": ground.value if ground else None,
-        "legal_basis": question.held[0].legal_basis if question.held else None,
+        "ground": ground,
+        "legal_basis": question.held[0].legal_basis,
         **client_fields(client),
     }
     event_id = record(session, controller_id, kind, fields, now=now, subject=subject, actor=PERSON)
-    standing = payload.Standing(
-        subscription.id,
-        contact_id,
-        Status.ACTIVE.value,
-        ground.value if ground else None,
-        subscription.version + 1,
-        subscription.epoch,
-    )
+    version = subscription.version + 1
+    standing = payload.Standing(subscription.id, contact_id, Status.ACTIVE.value, ground, version, subscription.epoch)
     held = consents.of_contact(session, controller_id, contact_id)
     act = [item for item in held if item.purpose_id in confirmation.purpose_ids]
     data = payload.data(session, standing, question.email, held, act)
     publish(session, controller_id, kind.value, data, now=now, event_id=event_id, subject=subject)
-    return Link.CONFIRMED
+
+
+def _nothing_asked(session: Session, question: Question, *, now: datetime) -> Link:
+    """The question is closed: what it asked was given by another one, or is not asked any more."""
+    given = any(item.state is ConsentState.GIVEN for item in question.held)
+    state = ConfirmationState.CONFIRMED if given else ConfirmationState.CANCELLED
+    session.change(Confirmation, {"id": question.confirmation.id}, {"state": state, "closed_at": now})
+    return Link.CONFIRMED if given else Link.CANCELLED
 
 
 def _link_fields(question: Question) -> dict[str, Any]:
@@ -241,73 +261,6 @@ def _close_questions(session: Session, contact_id: str, state: ConfirmationState
         .execution_options(**quiet)
     )
     endings.stop_mails(session, contact_id, "the request was refused")
-
-
-def resend(session: Session, ident: bytes, *, client: ClientInfo, now: datetime) -> bool:
-    """A fresh link is on its way for an expired or replaced one, within the address's caps.
-
-    Returns:
-        Whether a mail was queued. The visitor is told the same either way.
-    """
-    question = look(session, ident, now=now, lock=True)
-    if question is None or question.link not in (Link.EXPIRED, Link.REPLACED) or not question.email:
-        return False
-    return resend_to(
-        session, question.view, question.confirmation.contact_id or "", question.email, client=client, now=now
-    )
-
-
-def resend_to(
-    session: Session, view: FormView, contact_id: str, email: str, *, client: ClientInfo, now: datetime
-) -> bool:
-    """A fresh link for what a contact asked for on this form and did not confirm, within the caps."""
-    address = EmailAddress.parse(email)
-    controller_id = view.controller.id
-    address_key = contacts.address_key(session, controller_id, address)
-    covered = suppression.covering(session, controller_id, address_key, now=now)
-    newest = session.scalars(
-        select(Confirmation)
-        .where(Confirmation.contact_id == contact_id, Confirmation.form_id == view.id)
-        .order_by(Confirmation.created_at.desc(), Confirmation.id.desc())
-        .limit(1)
-    ).first()
-    waiting = newest is not None and newest.state in (ConfirmationState.OPEN, ConfirmationState.EXPIRED)
-    if newest is None or not waiting or (covered and covered not in suppression.LIFTED_BY_CONFIRMATION) or view.closed:
-        return False
-    budget = limits.address_budget_key(session, controller_id, address.comparable)
-    spent = limits.lock(session, [budget], now=now)[budget]
-    if limits.remaining_seconds(spent, limits.ADDRESS_MAIL, now=now):
-        return False
-    subject = Subject(contact_id, contacts.open_key(session, contact_id))
-    origin = forms.by_version_id(session, newest.form_version_id)
-    items = [item for item in origin.purposes if item["id"] in newest.purpose_ids]
-    _reopen(session, controller_id, contact_id, newest, now=now)
-    asked = questions.Asked(newest.subscription_id or "", newest.act_id, newest.page_host)
-    recipient = Found(subject, email, fresh=False)
-    link = questions.open_confirmation(session, origin, recipient, items, asked, replaces=newest, now=now)
-    limits.save(session, budget, limits.spend(spent, limits.ADDRESS_MAIL, now=now))
-    fields = {
-        "form": view.slug,
-        "form_version": origin.version,
-        "consent": newest.act_id,
-        **link,
-        **client_fields(client),
-    }
-    record(session, controller_id, EventType.CONFIRMATION_RESENT, fields, now=now, subject=subject, actor=PERSON)
-    return True
-
-
-def _reopen(session: Session, controller_id: str, contact_id: str, newest: Confirmation, *, now: datetime) -> None:
-    """What expired with the old link is requested again: the person asked for the new one themselves."""
-    if newest.state is not ConfirmationState.EXPIRED:
-        return
-    consents.reopen(session, controller_id, contact_id, newest.purpose_ids)
-    session.execute(
-        update(Subscription)
-        .where(Subscription.contact_id == contact_id, Subscription.status == Status.EXPIRED)
-        .values(status=Status.REQUESTED, version=Subscription.version + 1, ended_at=None, updated_at=now)
-        .execution_options(synchronize_session=False)
-    )
 
 
 def mail_accepted(session: Session, confirmation_id: str | None, now: datetime) -> None:

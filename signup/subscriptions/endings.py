@@ -78,7 +78,9 @@ def load(session: Session, subscription_id: str, *, controller_id: str | None = 
     if found is None or (controller_id is not None and found.controller_id != controller_id):
         raise NotFound("There is no such subscription.")
     owner = select(Contact.email, Contact.locale).where(Contact.id == found.contact_id)
-    row = session.execute(owner.with_for_update() if lock else owner).one()
+    row = session.execute(owner.with_for_update() if lock else owner).first()
+    if row is None:
+        raise NotFound("There is no such subscription.")
     if lock:
         session.refresh(found)
     held = consents.of_contact(session, found.controller_id, found.contact_id)
@@ -108,20 +110,53 @@ def end(
 ) -> bool:
     """The subscription has ended before the answer leaves; open questions are void and queued mails stay.
 
+    An objection, a complaint or a bounce counts for a person without an active subscription too.
+
     Returns:
         Whether anything changed: ending twice is a calm no-op.
 
-    Rule: GDPR 7(3), as easy as giving; RFC 8058 when a mail client asks.
+    Rule: GDPR 7(3), as easy as giving; GDPR 21(3); RFC 8058 when a mail client asks.
     """
     subscription, controller_id = order.subscription, order.subscription.controller_id
-    if subscription.status is not Status.ACTIVE:
+    address_key = contacts.address_key(session, controller_id, EmailAddress.parse(order.email))
+    active = subscription.status is Status.ACTIVE
+    if not active and not _news(session, controller_id, address_key, ending, now=now):
         return False
-    withdrawn = order.given
-    consents.withdraw(session, controller_id, subscription.contact_id, [item.purpose_id for item in withdrawn], now=now)
+    ended = order.given
+    purpose_ids = [item.purpose_id for item in ended]
+    if ending.reason is EndReason.BOUNCED:
+        consents.void(session, controller_id, subscription.contact_id, purpose_ids, now=now)
+    else:
+        consents.withdraw(session, controller_id, subscription.contact_id, purpose_ids, ending.by, now=now)
     consents.close_requests(session, controller_id, subscription.contact_id, ConsentState.REFUSED, now=now)
     _cancel_questions(session, subscription.contact_id, now=now)
     stop_mails(session, subscription.contact_id, "the subscription ended")
-    changes = {
+    suppression.remember(session, controller_id, address_key, SUPPRESSES[ending.reason], now=now)
+    status = Status.ENDED if active or subscription.status is Status.REQUESTED else subscription.status
+    if status is not subscription.status:
+        session.change(Subscription, {"id": subscription.id}, _ended(subscription, ending, now=now))
+    fields = {
+        "subscription": subscription.id,
+        "reason": ending.reason.value,
+        "method": ending.by,
+        "flagged": ending.flagged or None,
+        "purposes": [item.slug for item in ended],
+        **client_fields(client),
+    }
+    change = _Change(status, ended, fields, {"reason": ending.reason.value}, outside=active)
+    _tell(session, order, _kinds(ending.reason), change, actor=actor, now=now)
+    return True
+
+
+def _news(session: Session, controller_id: str, address_key: bytes, ending: Ending, *, now: datetime) -> bool:
+    """Whether an ending without an active subscription still says something that we must remember."""
+    if ending.reason not in (EndReason.OBJECTED, EndReason.COMPLAINED, EndReason.BOUNCED):
+        return False
+    return suppression.covering(session, controller_id, address_key, now=now) is not SUPPRESSES[ending.reason]
+
+
+def _ended(subscription: Subscription, ending: Ending, *, now: datetime) -> dict[str, Any]:
+    return {
         "status": Status.ENDED,
         "end_reason": ending.reason,
         "ended_by": ending.by,
@@ -130,22 +165,13 @@ def end(
         "ended_at": now,
         "updated_at": now,
     }
-    session.change(Subscription, {"id": subscription.id}, changes)
-    address_key = contacts.address_key(session, controller_id, EmailAddress.parse(order.email))
-    suppression.remember(session, controller_id, address_key, SUPPRESSES[ending.reason], now=now)
-    fields = {
-        "subscription": subscription.id,
-        "reason": ending.reason.value,
-        "method": ending.by,
-        "flagged": ending.flagged or None,
-        "purposes": [item.slug for item in withdrawn],
-        **client_fields(client),
-    }
-    change = _Change(Status.ENDED, withdrawn, fields, {"reason": ending.reason.value})
-    _tell(
-        session, order, (EventType.SUBSCRIPTION_UNSUBSCRIBED, EventType.CONSENT_WITHDRAWN), change, actor=actor, now=now
-    )
-    return True
+
+
+def _kinds(reason: EndReason) -> tuple[EventType, ...]:
+    """A bounce says nothing about the person's will; everything else withdraws."""
+    if reason is EndReason.BOUNCED:
+        return (EventType.SUBSCRIPTION_BOUNCED,)
+    return (EventType.SUBSCRIPTION_UNSUBSCRIBED, EventType.CONSENT_WITHDRAWN)
 
 
 def end_topic(
@@ -168,7 +194,8 @@ def end_topic(
     if len(order.given) == 1:
         return end(session, order, ending, client=client, actor=actor, now=now)
     subscription = order.subscription
-    consents.withdraw(session, subscription.controller_id, subscription.contact_id, [scope.purpose_id], now=now)
+    controller_id, contact_id = subscription.controller_id, subscription.contact_id
+    consents.withdraw(session, controller_id, contact_id, [scope.purpose_id], ending.by, now=now)
     session.change(Subscription, {"id": subscription.id}, {"version": subscription.version + 1, "updated_at": now})
     fields = {
         "subscription": subscription.id,
@@ -190,10 +217,10 @@ def undoable(order: Order, scope: Held | None, *, now: datetime) -> list[Held]:
     )
     if ended:
         return [item for item in order.held if item.ended_at == subscription.ended_at and item.given_at]
-    topic_only = subscription.status is Status.ACTIVE and scope is not None and scope.state is ConsentState.WITHDRAWN
-    if topic_only and scope and scope.ended_at and now - scope.ended_at <= rules.UNDO_WINDOW:
-        return [scope]
-    return []
+    if scope is None or subscription.status is not Status.ACTIVE or scope.state is not ConsentState.WITHDRAWN:
+        return []
+    in_time = scope.ended_at is not None and now - scope.ended_at <= rules.UNDO_WINDOW
+    return [scope] if in_time and scope.ended_by == rules.BY_PAGE else []
 
 
 def undo(session: Session, order: Order, scope: Held | None, *, client: ClientInfo, now: datetime) -> bool:
@@ -217,9 +244,8 @@ def undo(session: Session, order: Order, scope: Held | None, *, client: ClientIn
         "updated_at": now,
     }
     session.change(Subscription, {"id": subscription.id}, changes)
-    suppression.lift(
-        session, controller_id, contacts.address_key(session, controller_id, EmailAddress.parse(order.email))
-    )
+    address_key = contacts.address_key(session, controller_id, EmailAddress.parse(order.email))
+    suppression.lift(session, controller_id, address_key, {Reason.UNSUBSCRIBED})
     fields = {
         "subscription": subscription.id,
         "purposes": [item.slug for item in restored],
@@ -255,6 +281,7 @@ class _Change:
     about: Sequence[Held]
     fields: dict[str, Any]
     extra: dict[str, Any]
+    outside: bool = True  # whether endpoints ever heard of this subscription
 
 
 def _tell(
@@ -277,7 +304,8 @@ def _tell(
     data = payload.data(session, standing, order.email, held, act, extra=change.extra)
     for kind in kinds:
         event_id = record(session, controller_id, kind, change.fields, now=now, subject=order.subject, actor=actor)
-        publish(session, controller_id, kind.value, data, now=now, event_id=event_id, subject=order.subject)
+        if change.outside:
+            publish(session, controller_id, kind.value, data, now=now, event_id=event_id, subject=order.subject)
 
 
 def _cancel_questions(session: Session, contact_id: str, *, now: datetime) -> None:

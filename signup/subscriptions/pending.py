@@ -14,7 +14,7 @@ from signup.core.values import ClientInfo
 from signup.forms import actions as forms
 from signup.forms.models import Form
 from signup.forms.rules import FormView
-from signup.subscriptions import answers
+from signup.subscriptions import resending
 from signup.subscriptions.models import Submission
 
 # The shortest of the address caps. The page counts from its own sign-up, so that it is the same for every address.
@@ -47,5 +47,5 @@ def resend(session: Session, pending: Pending, *, client: ClientInfo, now: datet
         return
     email = session.scalar(select(Contact.email).where(Contact.id == pending.contact_id).with_for_update())
     if email:
-        answers.resend_to(session, pending.view, pending.contact_id, email, client=client, now=now)
+        resending.resend_to(session, pending.view, pending.contact_id, email, client=client, now=now)
     session.change(Submission, {"handle": pending.handle}, {"created_at": now})

@@ -12,20 +12,24 @@ from signup.core.db import database, reading, transaction
 from signup.core.errors import Busy
 from signup.core.signing import Keys
 from signup.core.values import MAIL_CLIENT, PERSON, utc_now
-from signup.subscriptions import answers, endings, links, pending
+from signup.subscriptions import answers, endings, links, pending, resending
 from signup.subscriptions.answers import Question
-from signup.subscriptions.rules import UNDO_WINDOW, Link, NotMe
+from signup.subscriptions.rules import BY_PAGE, UNDO_WINDOW, Link, NotMe
 from signup.subscriptions.states import EndReason, Status
 from signup.web.request import client_info, is_cross_site, mask_token_page, speak
 
 blueprint = Blueprint("subscriptions", __name__)
 log = logging.getLogger(__name__)
 
+RESENDABLE = (Link.EXPIRED, Link.REPLACED)
 GONE = (Link.EXPIRED, Link.CANCELLED, Link.WITHDRAWN, Link.REPLACED)
 # Evidence of an opening is welcome, but no page waits for it.
 NOTE_WAIT_SECONDS = 0.2
 UNDO = "undo"
 ONE_CLICK = "one-click"
+# Words after the question mark: what the page says after its own button, the same whatever came of it.
+RESENT = "resent"
+RESTORED = "restored"
 
 
 @blueprint.after_request
@@ -56,8 +60,8 @@ def _page(name: str, status: int, **values: Any) -> Response:
     return make_response(render_template(f"subscriptions/{name}.html", **values), status)
 
 
-def _itself() -> Response:
-    return redirect(request.path, 303)
+def _itself(told: str = "") -> Response:
+    return redirect(request.path + (f"?{told}" if told else ""), 303)
 
 
 def _fresh(purpose: str, ident: bytes) -> bool:
@@ -98,8 +102,8 @@ def confirm(token: str) -> Response:
         return _confirm_page(ident, young=True)
     with transaction() as session:
         if request.form.get("resend"):
-            answers.resend(session, ident, client=client_info(request), now=now)
-            return _itself()
+            resending.resend(session, ident, client=client_info(request), now=now)
+            return _itself(RESENT)
         link = answers.confirm(session, ident, client=client_info(request), page_seconds=int(age or 0), now=now)
     if link is None:
         abort(404)
@@ -122,7 +126,7 @@ def _confirm_page(ident: bytes, *, young: bool = False) -> Response:
     return _page(
         "confirm",
         status,
-        state=link.value,
+        state=RESENT if RESENT in request.args and link in RESENDABLE else link.value,
         controller=question.view.controller,
         address=question.masked,
         purposes=question.purposes,
@@ -133,7 +137,7 @@ def _confirm_page(ident: bytes, *, young: bool = False) -> Response:
         nonce=_keys().page_nonce(links.CONFIRM, ident, now),
         action=request.path,
         form_url=None if question.view.closed else f"/f/{question.view.slug}",
-        may_resend=link in (Link.EXPIRED, Link.REPLACED) and question.email is not None and not question.view.closed,
+        may_resend=link in RESENDABLE and question.email is not None and not question.view.closed,
         young=young and link not in GONE,
         **urls,
     )
@@ -215,7 +219,7 @@ def unsubscribe(token: str) -> Response:
         return _undo(ident)
     if not _fresh(links.UNSUBSCRIBE, ident):
         return _unsubscribe_page(ident, young=True)
-    _end(ident, "page")
+    _end(ident, BY_PAGE)
     return _itself()
 
 
@@ -240,9 +244,9 @@ def _undo(ident: bytes) -> Response:
         if found is None:
             abort(404)
         age = _keys().page_age(UNDO, ident, request.form.get(UNDO, ""), now)
-        if age is not None and 0 <= age <= UNDO_WINDOW.total_seconds():
-            endings.undo(session, *found, client=client_info(request), now=now)
-    return _itself()
+        in_time = age is not None and 0 <= age <= UNDO_WINDOW.total_seconds()
+        undone = in_time and endings.undo(session, *found, client=client_info(request), now=now)
+    return _itself(RESTORED if undone else "")
 
 
 def _unsubscribe_page(ident: bytes, *, young: bool = False) -> Response:
@@ -259,7 +263,7 @@ def _unsubscribe_page(ident: bytes, *, young: bool = False) -> Response:
     return _page(
         "unsubscribe",
         422 if young and state == "active" else 200,
-        state=state,
+        state=RESTORED if RESTORED in request.args and state == "active" else state,
         scope=scope.topic_label.get(order.locale, scope.topic) if scope else None,
         address=order.masked,
         purposes=[

@@ -65,6 +65,10 @@ class State:
     given: frozenset[str]
     open: Confirmation | None
 
+    def waiting(self, now: datetime) -> bool:
+        """Whether a question can still be answered; one that ran out counts as none."""
+        return self.open is not None and now < self.open.expires_at
+
 
 def request(session: Session, view: FormView, ask: SignupRequest, *, now: datetime) -> str:
     """The sign-up is on record with its evidence, and a mail is due unless a rule holds it back.
@@ -103,7 +107,7 @@ def request(session: Session, view: FormView, ask: SignupRequest, *, now: dateti
     plan = rules.plan_request(
         wanted=wanted,
         given=state.given,
-        asked=state.open.purpose_ids if state.open and now < state.open.expires_at else (),
+        asked=state.open.purpose_ids if state.waiting(now) and state.open else (),
         suppressed=suppression.covering(
             session, controller_id, contacts.address_key(session, controller_id, ask.email), now=now
         ),
@@ -202,7 +206,7 @@ def _ask(
     """The consents are requested, and one question about them is open."""
     standing = _subscription_requested(session, view, found, state.subscription, now=now)
     items = _items(session, view, state.open, plan.confirm)
-    waiting = state.open if plan.reply is Reply.HOLD else None
+    waiting = state.open if plan.reply is Reply.HOLD and state.waiting(now) else None
     act_id = waiting.act_id if waiting else new_id("act", now)
     question = consents.Ask(
         contact_id=found.contact_id,
@@ -249,6 +253,7 @@ def _subscription_requested(
         "end_reason": None,
         "ended_by": None,
         "ended_at": None,
+        "flagged": False,
         "version": held.version + 1,
         "requested_at": now,
         "updated_at": now,

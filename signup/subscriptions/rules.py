@@ -17,6 +17,9 @@ UNDO_MINUTES = 30
 # Further openings of one link are only counted: the log must not be a place to fill up.
 OPENINGS_TOLD = 50
 
+# The way of an ending that its own page may undo.
+BY_PAGE = "page"
+
 UNDO_WINDOW = timedelta(minutes=UNDO_MINUTES)
 
 
@@ -53,10 +56,11 @@ def plan_request(
         asked: ids of the purposes of the open confirmation on the same form.
     """
     new = [ident for ident in wanted if ident not in given]
-    confirm = tuple(dict.fromkeys([*asked, *new]))
+    waiting = [ident for ident in asked if ident not in given]
+    confirm = tuple(dict.fromkeys([*waiting, *new]))
     if suppressed is not None and suppressed not in LIFTED_BY_CONFIRMATION:
         return Plan(Reply.HOLD, confirm, f"suppressed: {suppressed.value}", blocked=True)
-    if not new and not asked:
+    if not confirm:
         if notice_wait_seconds:
             return Plan(Reply.HOLD, (), "cap of notices to this address")
         return Plan(Reply.NOTICE, ())
@@ -126,7 +130,7 @@ def may_undo(
     return (
         status is Status.ENDED
         and reason is EndReason.UNSUBSCRIBED
-        and ended_by == "page"
+        and ended_by == BY_PAGE
         and ended_at is not None
         and now - ended_at <= UNDO_WINDOW
     )

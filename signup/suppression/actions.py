@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, or_, select
@@ -16,19 +17,34 @@ NOT_ME_DAYS = 90
 LIFTED_BY_CONFIRMATION = frozenset({Reason.ERASED, Reason.OBJECTED, Reason.UNSUBSCRIBED})
 
 
+# The first of these that holds decides.
+STRONGEST_FIRST = (
+    Reason.DPO,
+    Reason.COMPLAINED,
+    Reason.BOUNCED,
+    Reason.NOT_ME,
+    Reason.OBJECTED,
+    Reason.ERASED,
+    Reason.UNSUBSCRIBED,
+)
+
+
 def covering(session: Session, controller_id: str, address_key: bytes, *, now: datetime) -> Reason | None:
-    """Why the address is suppressed now, or None."""
-    return session.scalar(
-        select(Suppression.reason).where(
-            Suppression.controller_id == controller_id,
-            Suppression.address_key == address_key,
-            or_(Suppression.expires_at.is_(None), Suppression.expires_at > now),
+    """The strongest reason for which the address is suppressed now, or None."""
+    reasons = set(
+        session.scalars(
+            select(Suppression.reason).where(
+                Suppression.controller_id == controller_id,
+                Suppression.address_key == address_key,
+                or_(Suppression.expires_at.is_(None), Suppression.expires_at > now),
+            )
         )
     )
+    return next((reason for reason in STRONGEST_FIRST if reason in reasons), None)
 
 
 def remember(session: Session, controller_id: str, address_key: bytes, reason: Reason, *, now: datetime) -> None:
-    """The address is suppressed from now on, after a "not me" for 90 days.
+    """The address is suppressed for this reason from now on, after a "not me" for 90 days; other reasons stay.
 
     Rule: GDPR 21(3); the keyed hash is all that is kept of the address.
     """
@@ -42,13 +58,15 @@ def remember(session: Session, controller_id: str, address_key: bytes, reason: R
             "created_at": now,
             "expires_at": expires_at,
         },
-        on_conflict="ON CONFLICT (controller_id, address_key) DO UPDATE SET reason = excluded.reason, "
+        on_conflict="ON CONFLICT (controller_id, address_key, reason) DO UPDATE SET "
         "created_at = excluded.created_at, expires_at = excluded.expires_at",
     )
 
 
-def lift(session: Session, controller_id: str, address_key: bytes) -> bool:
-    """A block that the person's own confirmation may lift is gone; any other stays.
+def lift(
+    session: Session, controller_id: str, address_key: bytes, reasons: Collection[Reason] = LIFTED_BY_CONFIRMATION
+) -> bool:
+    """Blocks with these reasons, by default those that the person's own confirmation lifts, are gone; others stay.
 
     Returns:
         Whether there was one.
@@ -58,7 +76,7 @@ def lift(session: Session, controller_id: str, address_key: bytes) -> bool:
         .where(
             Suppression.controller_id == controller_id,
             Suppression.address_key == address_key,
-            Suppression.reason.in_(list(LIFTED_BY_CONFIRMATION)),
+            Suppression.reason.in_(list(reasons)),
         )
         .execution_options(synchronize_session=False)
     )

@@ -28,6 +28,7 @@ class Suppression(Base):
 
     controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"), primary_key=True)
     address_key: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
-    reason: Mapped[Reason] = mapped_column(Choice(Reason))
+    # One row a reason: a passing block must not wipe out a lasting one.
+    reason: Mapped[Reason] = mapped_column(Choice(Reason), primary_key=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -8,7 +8,7 @@ from flask import Request, current_app, g
 from werkzeug.wrappers import Response
 
 from signup.core.config import Config
-from signup.core.values import ClientInfo, clean_text
+from signup.core.values import ClientInfo, clean_text, plain_ip
 from signup.forms.rules import FormView, origin_of
 
 # No script, no foreign asset, nothing inline: a page of ours cannot be made to leak.
@@ -47,7 +47,7 @@ def client_info(request: Request) -> ClientInfo:
     elif forwarded:
         source = "connection; an untrusted forwarding header was ignored"
     return ClientInfo(
-        ip=clean_text(peer, 60),
+        ip=plain_ip(peer),
         ip_source=source,
         user_agent=clean_text(request.headers.get("User-Agent", ""), MAX_USER_AGENT),
         fetch_site=clean_text(request.headers.get("Sec-Fetch-Site", ""), 20),

@@ -1,6 +1,7 @@
 """The hosted form and the sign-up POST: origins, versions, formats."""
 
 import json
+from functools import partial
 
 import pytest
 from sqlalchemy import select, update
@@ -26,24 +27,23 @@ def listed(app):
         session.execute(update(Form).where(Form.slug == "demo-de").values(allowed_origins=origins))
 
 
+def republish(demo, slugs=("product-news", "invitations")):
+    """demo-de is published once more, with a new text for product-news."""
+    now = utc_now()
+    with transaction() as session:
+        view = forms.in_force(session, "demo-de")
+        known = {item.slug: item for item in purposes.list_purposes(session, demo.controller.id)}
+        purposes.add_text(session, demo.controller.id, known["product-news"].id, "de", "Ja, neu.", now=now)
+        new = forms.NewForm("demo-de", "x", "de", "Neu", "", "E-Mail", "Anmelden", "", slugs)
+        definition = forms.define(session, demo.controller, new)
+        html, css = pages.snapshot(definition, "de", demo.controller)
+        rendered = forms.Rendered("de", definition, html, css)
+        forms.publish(session, demo.controller, view.id, rendered, actor=OPERATOR, now=now)
+
+
 @pytest.fixture
 def second_version(app, demo):
-    """demo-de was published once more, with a new text for product-news."""
-
-    def publish(slugs=("product-news", "invitations")):
-        now = utc_now()
-        with transaction() as session:
-            view = forms.in_force(session, "demo-de")
-            known = {item.slug: item for item in purposes.list_purposes(session, demo.controller.id)}
-            purposes.add_text(session, demo.controller.id, known["product-news"].id, "de", "Ja, neu.", now=now)
-            new = forms.NewForm("demo-de", "x", "de", "Neu", "", "E-Mail", "Anmelden", "", slugs)
-            definition = forms.define(session, demo.controller, new)
-            html, css = pages.snapshot(definition, "de", demo.controller)
-            forms.publish(
-                session, demo.controller, view.id, forms.Rendered("de", definition, html, css), actor=OPERATOR, now=now
-            )
-
-    return publish
+    return partial(republish, demo)
 
 
 def fact():
