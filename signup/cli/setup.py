@@ -122,7 +122,7 @@ def create_form(
     sentences = dict(text.partition("=")[::2] for text in texts)
     with plain_errors(), transaction() as session:
         owned = controller_named(session, owner)
-        known = {item.slug for item in purposes.list_purposes(session, owned.id)}
+        known = purposes.named(session, owned.id, slugs)
         for name in slugs:
             if name not in known and name in sentences:
                 label = {locale: name.replace("-", " ").capitalize()}

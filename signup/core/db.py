@@ -162,6 +162,8 @@ class Database:
     def transaction(self, wait_seconds: float) -> Iterator[Session]:
         _refuse_nesting()
         with self.write_lock(wait_seconds), self._session(write=True) as session:
+            if not self.sqlite and wait_seconds < WRITE_WAIT_SECONDS:
+                session.connection().exec_driver_sql(f"SET LOCAL lock_timeout = '{int(wait_seconds * 1000)}ms'")
             yield session
             session.flush()
             session.write_queued()
@@ -313,7 +315,7 @@ def transaction(*, wait_seconds: float = WRITE_WAIT_SECONDS) -> AbstractContextM
     """A context manager: the session of one commit. Everything in it is written, or nothing is.
 
     Args:
-        wait_seconds: how long to queue behind other writers on SQLite.
+        wait_seconds: how long to queue behind other writers; below the default on PostgreSQL too, for each lock.
 
     Raises:
         Busy: the queue did not get to us in time, or the database is away; nothing was written.

@@ -76,7 +76,7 @@ def define(session: Session, controller: ControllerView, new: NewForm) -> dict[s
     Raises:
         Invalid: a purpose does not exist, or has no consent text in the form's language.
     """
-    known = {item.slug: item for item in purposes.list_purposes(session, controller.id)}
+    known = purposes.named(session, controller.id, new.purposes)
     items = []
     for slug in new.purposes:
         if slug not in known:

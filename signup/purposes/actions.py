@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -238,6 +238,16 @@ def list_purposes(session: Session, controller_id: str, *, after: str = "", limi
         .limit(limit)
     )
     return [PurposeView(*row) for row in rows]
+
+
+def named(session: Session, controller_id: str, slugs: Collection[str]) -> dict[str, PurposeView]:
+    """Those of the controller's purposes that `slugs` name."""
+    rows = session.execute(
+        select(Purpose.id, Purpose.slug, Topic.slug, Purpose.channel, Purpose.label, Purpose.hint)
+        .join(Topic, Topic.id == Purpose.topic_id)
+        .where(Purpose.controller_id == controller_id, Purpose.slug.in_(list(slugs)))
+    )
+    return {row[1]: PurposeView(*row) for row in rows}
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,8 @@ def _named_form(session: Session, controller_id: str, slug: str) -> FormView:
 def _known(wanted: Sequence[str], offered: Sequence[str]) -> None:
     unknown = [slug for slug in wanted if slug not in offered]
     if unknown:
-        raise _invalid("purposes", "unknown", f"There is no {', '.join(unknown)} here, only {', '.join(offered)}.")
+        others = f", only {', '.join(offered)}" if offered else ""
+        raise _invalid("purposes", "unknown", f"There is no {', '.join(unknown)} here{others}.")
 
 
 def _activate(session: Session, controller_id: str, entry: Entry, caller: Caller, *, now: datetime) -> Entered:
@@ -201,7 +202,7 @@ def _wanted(session: Session, controller_id: str, entry: Entry) -> list[dict[str
         slugs = slugs or offered
     if not slugs:
         raise _invalid("purposes", "required", "Say what the mails are for: `purposes`, or a `form`.")
-    known = {item.slug: item for item in purposes.list_purposes(session, controller_id)}
+    known = purposes.named(session, controller_id, slugs)
     _known(slugs, list(known))
     return [
         {

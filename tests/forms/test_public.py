@@ -260,3 +260,16 @@ def test_a_network_that_spent_its_budget_waits_whatever_the_address(place):
         database().engine.dispose()
     assert [answer.status_code for answer in answers] == [303] * 20 + [429]
     assert int(answers[-1].headers["Retry-After"]) > 0
+
+
+@pytest.mark.req("F7")
+def test_a_listed_script_can_read_errors_too(client, listed):
+    headers = {"Origin": "https://shop.example.org", "Accept": "application/json"}
+    answers = [
+        client.post("/f/demo-de", data=b"{", content_type="application/json", headers=headers),
+        client.post("/f/demo-de", data=b"x", content_type="text/plain", headers=headers),
+        client.post("/f/unknown", data=GOOD, headers=headers),
+    ]
+    assert [answer.status_code for answer in answers] == [400, 415, 404]
+    assert all(answer.headers["Access-Control-Allow-Origin"] in ("*", headers["Origin"]) for answer in answers)
+    assert all("Retry-After" in answer.headers["Access-Control-Expose-Headers"] for answer in answers)
