@@ -47,16 +47,25 @@ class Kind:
 
 
 class MailRunner:
-    """Sends mails over one connection, which it keeps until it is closed."""
+    """Sends mails over one connection, which it keeps until it is closed.
+
+    What the mail server said stays here until a commit took it: forgotten, the mail would be sent again.
+    """
 
     def __init__(self) -> None:
         self._postman = send.Postman()
+        self._results: list[send.Result] = []
+        self._clock: Clock | None = None
 
     def __call__(self, leased: Sequence[Job], clock: Clock) -> None:
-        send.run(leased, self._postman, clock, on_accepted=answers.mail_accepted)
+        self._clock = clock
+        send.run(leased, self._postman, clock, self._results)
+        send.settle(self._results, clock, on_accepted=answers.mail_accepted)
 
     def close(self) -> None:
         self._postman.close()
+        if self._clock is not None:
+            send.settle(self._results, self._clock, on_accepted=answers.mail_accepted)
 
 
 JOBS: tuple[Kind, ...] = (

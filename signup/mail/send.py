@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 import smtplib
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
 from flask import current_app
@@ -16,13 +19,14 @@ from flask_mail import Connection, Mail
 from sqlalchemy import select
 
 from signup import jobs
-from signup.contacts import actions as contacts
+from signup.contacts.models import Contact
 from signup.core.config import MailConfig
 from signup.core.db import Session, assert_no_transaction, reading, transaction
-from signup.eventlog.kinds import EventType
-from signup.eventlog.record import Subject, record
-from signup.mail import compose
+from signup.core.errors import Busy
+from signup.eventlog.kinds import FIELDS, SEALED_CLASSES, EventType
+from signup.eventlog.record import record
 from signup.mail.models import Message, MessageState
+from signup.mail.outgoing import Outgoing, open_all
 
 mail = Mail()
 
@@ -39,6 +43,11 @@ LATER_SECONDS = (60, 300, 900, 3600, 14_400)
 CONNECTION_STEPS_SECONDS = (10, 30, 60)
 # An outage shorter than this mends itself unnoticed.
 ALARM_AFTER = timedelta(minutes=15)
+# A busy database is asked again at once: left for the next batch, results could outlive their leases.
+BUSY_PAUSES_SECONDS = (0.2, 1.0)
+
+# RFC 3463 2: class, subject, detail. It opens the text of a reply, and unlike the rest cannot repeat an address.
+_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?!\S)")
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +85,17 @@ class Answer:
     text: str
 
     @property
+    def full(self) -> str:
+        """All the server said. It may repeat the address, so it is kept sealed only."""
+        return f"{self.code} {self.text}"
+
+    @property
+    def short(self) -> str:
+        """Code and enhanced status, such as `550 5.1.1`."""
+        enhanced = _ENHANCED.match(self.text)
+        return f"{self.code} {enhanced[0]}" if enhanced else str(self.code)
+
+    @property
     def accepted(self) -> bool:
         return 200 <= self.code < 300
 
@@ -103,13 +123,13 @@ class Postman:
         except (smtplib.SMTPException, OSError) as error:
             self.close()
             if not reused:
-                raise Unreachable(f"{type(error).__name__}: {error}") from error
+                raise Unreachable(_trouble(error)) from error
         # A server may close an idle connection at any time; that says nothing about the mail.
         try:
             return self._dialogue(sender, recipient, raw)
         except (smtplib.SMTPException, OSError) as error:
             self.close()
-            raise Unreachable(f"{type(error).__name__}: {error}") from error
+            raise Unreachable(_trouble(error)) from error
 
     def _dialogue(self, sender: str, recipient: str, raw: bytes) -> Answer:
         host = self._host()
@@ -147,116 +167,185 @@ class Postman:
             host.quit()
 
 
+def _trouble(error: Exception) -> str:
+    """What went wrong with the connection, without what the server wrote."""
+    told = str(error)
+    if isinstance(error, smtplib.SMTPResponseException):
+        told = Answer(error.smtp_code, _text(error.smtp_error)).short
+    return f"{type(error).__name__}: {told}"
+
+
 def _text(reply: bytes | str) -> str:
     text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply
     return text[:500]
 
 
+class Wait(Enum):
+    """Why a mail goes another time."""
+
+    CONNECTION = "connection"  # nobody could be talked to
+    LEASE = "lease"  # ours would not have lasted
+    ERROR = "error"  # our own mistake
+
+
 @dataclass(frozen=True)
-class Outgoing:
-    """A leased mail, opened and ready to go; `stop` says why it must not go any more."""
+class Result:
+    """What became of one leased mail. Without `item` the mail was not queued any more."""
 
     job: jobs.Job
-    message_id: str
-    controller_id: str
-    confirmation_id: str | None
-    subject: Subject | None
-    header_id: str
-    sender: str
-    recipient: str
-    raw: bytes
-    sha256: str
-    give_up_at: datetime
-    stop: str | None
+    item: Outgoing | None
+    answer: Answer | None = None
+    wait: Wait | None = None
+    error: str = ""
 
 
-def run(leased: Sequence[jobs.Job], postman: Postman, clock: Clock, *, on_accepted: Callable[..., None]) -> None:
-    """Each leased mail is handed over, refused, given up or due again.
+def run(leased: Sequence[jobs.Job], postman: Postman, clock: Clock, results: list[Result]) -> None:
+    """Each leased mail was handed over, or there is a reason why not; `results` has one more for each.
+
+    Args:
+        results: those that are not written yet come first; a mail among them is not handed over again.
+    """
+    kept = {result.job.id: position for position, result in enumerate(results)}
+    for job in leased:
+        if job.id in kept:
+            # The lease under which it was handed over has ended, and the job has come back to us.
+            results[kept[job.id]] = replace(results[kept[job.id]], job=job)
+    with reading() as session:
+        mails, lease_end = open_all(session, [job for job in leased if job.id not in kept], now=clock())
+    settings: MailConfig = current_app.extensions["signup.config"].mail
+    last_start = lease_end - timedelta(seconds=settings.timeout_seconds)
+    stopped: tuple[Wait, str] | None = None
+    tried = False
+    for job, item in mails:
+        if item is None or item.stop or item.broken:
+            results.append(Result(job, item))
+            continue
+        # The first goes in any case: with a very long time limit nothing would ever go otherwise.
+        if not stopped and tried and clock() >= last_start:
+            stopped = (Wait.LEASE, "")
+        result = Result(job, item, None, *stopped) if stopped else _hand_over(postman, job, item)
+        tried = True
+        if result.wait is Wait.CONNECTION:
+            stopped = (Wait.CONNECTION, result.error)
+        results.append(result)
+
+
+def _hand_over(postman: Postman, job: jobs.Job, item: Outgoing) -> Result:
+    try:
+        return Result(job, item, postman.hand_over(item.sender, item.recipient, item.raw))
+    except Unreachable as failure:
+        return Result(job, item, wait=Wait.CONNECTION, error=str(failure))
+    except Exception as unexpected:
+        # Nobody knows where the dialogue stands. The error's text may repeat the address.
+        postman.close()
+        name = type(unexpected).__name__
+        log.error("a mail could not be handed over", extra={"mail": item.message_id, "error": name})
+        return Result(job, item, wait=Wait.ERROR, error=f"internal: {name}")
+
+
+def settle(results: list[Result], clock: Clock, *, on_accepted: Callable[..., None]) -> None:
+    """Every result is written and `results` is empty; what could not be written is still in it.
 
     Args:
         on_accepted: `(session, confirmation_id, now)`; told in the commit that records the hand-over.
+
+    Raises:
+        Busy: the database did not take them in time; nothing was written.
     """
-    with reading() as session:
-        outgoing = _open_all(session, leased, now=clock())
-    results: list[tuple[Outgoing, Answer | None, str]] = []
-    unreachable = ""
-    for item in outgoing:
-        if item.stop or unreachable:
-            results.append((item, None, item.stop or unreachable))
-            continue
+    pauses = list(BUSY_PAUSES_SECONDS)
+    while results:
         try:
-            results.append((item, postman.hand_over(item.sender, item.recipient, item.raw), ""))
-        except Unreachable as failure:
-            unreachable = str(failure)
-            results.append((item, None, unreachable))
-    now = clock()
-    with transaction() as session:
-        gone = {item.job.id for item in outgoing}
-        jobs.finish(session, [job for job in leased if job.id not in gone])
-        for item, answer, error in results:
-            _settle(session, item, answer, error, now=now, on_accepted=on_accepted)
+            _write(results, clock, on_accepted)
+            results.clear()
+        except Busy:
+            if not pauses:
+                raise
+            time.sleep(pauses.pop(0))
+        except Exception:
+            if len(results) == 1:
+                raise
+            _write_each(results, clock, on_accepted)
+            return
 
 
-def _open_all(session: Session, leased: Sequence[jobs.Job], *, now: datetime) -> list[Outgoing]:
-    by_message = {job.payload["message"]: job for job in leased}
-    rows = session.scalars(
-        select(Message).where(Message.id.in_(list(by_message)), Message.state == MessageState.QUEUED)
-    ).all()
-    keys = contacts.open_keys(session, [row.contact_id for row in rows if row.contact_id])
-    outgoing = []
-    for row in rows:
-        key = keys.get(row.contact_id or "")
-        stop = None
-        if row.sealed is None or key is None:
-            stop, recipient, raw = "the person was erased", "", b""
+def _write_each(results: list[Result], clock: Clock, on_accepted: Callable[..., None]) -> None:
+    """One that cannot be written must not hold back the others."""
+    for result in tuple(results):
+        try:
+            _write([result], clock, on_accepted)
+        except Exception:
+            log.exception("the result of a mail could not be written", extra={"job": result.job.id})
         else:
-            recipient, raw = compose.opened(session, key, row.sealed)
-            if now >= row.give_up_at:
-                stop = "the link in it has expired"
-        outgoing.append(
-            Outgoing(
-                job=by_message[row.id],
-                message_id=row.id,
-                controller_id=row.controller_id,
-                confirmation_id=row.confirmation_id,
-                subject=Subject(row.contact_id, key) if row.contact_id and key else None,
-                header_id=row.message_id or "",
-                sender=row.envelope_from or "",
-                recipient=recipient,
-                raw=raw,
-                sha256=row.sha256 or "",
-                give_up_at=row.give_up_at,
-                stop=stop,
-            )
-        )
-    return sorted(outgoing, key=lambda item: item.message_id)
+            results.remove(result)
 
 
-def _settle(
-    session: Session,
-    item: Outgoing,
-    answer: Answer | None,
-    error: str,
-    *,
-    now: datetime,
-    on_accepted: Callable[..., None],
-) -> None:
-    if item.stop:
+def _write(results: Sequence[Result], clock: Clock, on_accepted: Callable[..., None]) -> None:
+    with transaction() as session:
+        now = clock()
+        held = _still_ours(session, results)
+        there = _still_there(session, held)
+        for result in held:
+            item = result.item
+            erased = item and item.subject and item.subject.contact_id not in there
+            known = replace(result, item=replace(item, subject=None)) if item and erased else result
+            _settle(session, known, now=now, on_accepted=on_accepted)
+
+
+def _still_ours(session: Session, results: Sequence[Result]) -> list[Result]:
+    """Those whose job nobody else took; nobody can before the commit."""
+    row = jobs.JobRow
+    query = select(row.id, row.lease_token).where(row.id.in_([result.job.id for result in results])).order_by(row.id)
+    tokens = {found.id: found.lease_token for found in session.execute(query.with_for_update())}
+    held = [result for result in results if tokens.get(result.job.id) == result.job.lease_token]
+    if len(held) < len(results):
+        log.warning("leases of mails passed to another worker", extra={"mails": len(results) - len(held)})
+    return held
+
+
+def _still_there(session: Session, results: Sequence[Result]) -> set[str]:
+    """The persons who are not erased; none of them can be before the commit."""
+    subjects = {result.item.subject.contact_id for result in results if result.item and result.item.subject}
+    query = select(Contact.id).where(Contact.id.in_(sorted(subjects))).order_by(Contact.id)
+    return set(session.scalars(query.with_for_update(read=True, key_share=True)))
+
+
+def _settle(session: Session, result: Result, *, now: datetime, on_accepted: Callable[..., None]) -> None:
+    job, item, answer = result.job, result.item, result.answer
+    if item is None:
+        jobs.finish(session, [job])
+    elif item.broken:
+        _failed(session, item, {"reason": item.broken}, {"reason": item.broken}, now=now)
+        jobs.bury(session, job, error=item.broken)
+    elif item.stop:
         session.change(Message, {"id": item.message_id}, {"state": MessageState.CANCELLED, "reason": item.stop})
-        jobs.finish(session, [item.job])
+        jobs.finish(session, [job])
     elif answer is None:
-        _raise_alarm(item.job, error, now=now)
-        jobs.retry(session, item.job, at=_next_connection(item.job, now=now), error=error[:500], burns_attempt=False)
+        _wait(session, result, now=now)
     elif answer.accepted:
         _accepted(session, item, answer, now=now)
         on_accepted(session, item.confirmation_id, now)
-        jobs.finish(session, [item.job])
+        jobs.finish(session, [job])
     elif answer.final:
-        _failed(session, item, answer, now=now)
-        jobs.finish(session, [item.job])
+        reply = {"reason": answer.short, "smtp_reply": answer.short}
+        _failed(session, item, reply, _evidence(item, answer), now=now)
+        jobs.finish(session, [job])
     else:
-        at = now + timedelta(seconds=LATER_SECONDS[min(item.job.attempt, len(LATER_SECONDS)) - 1])
-        jobs.retry(session, item.job, at=at, error=f"{answer.code} {answer.text}"[:500])
+        jobs.retry(session, job, at=_later(job, now=now), error=answer.short)
+
+
+def _wait(session: Session, result: Result, *, now: datetime) -> None:
+    job, error = result.job, result.error[:500]
+    if result.wait is Wait.ERROR:
+        jobs.retry(session, job, at=_later(job, now=now), error=error)
+    elif result.wait is Wait.LEASE:
+        jobs.retry(session, job, at=now, error=error, burns_attempt=False)
+    else:
+        _raise_alarm(job, error, now=now)
+        jobs.retry(session, job, at=_next_connection(job, now=now), error=error, burns_attempt=False)
+
+
+def _later(job: jobs.Job, *, now: datetime) -> datetime:
+    return now + timedelta(seconds=LATER_SECONDS[min(job.attempt, len(LATER_SECONDS)) - 1])
 
 
 def _raise_alarm(job: jobs.Job, error: str, *, now: datetime) -> None:
@@ -275,28 +364,30 @@ def _next_connection(job: jobs.Job, *, now: datetime) -> datetime:
 
 def _evidence(item: Outgoing, answer: Answer) -> dict[str, Any]:
     settings: MailConfig = current_app.extensions["signup.config"].mail
-    return {
-        "message_id": item.header_id,
-        "mail_sha256": item.sha256,
-        "confirmation": item.confirmation_id,
-        "recipient": item.recipient,
-        "smtp_server": settings.server,
-        "smtp_reply": f"{answer.code} {answer.text}",
-    }
+    return {"recipient": item.recipient, "smtp_server": settings.server, "smtp_reply": answer.full}
 
 
 def _accepted(session: Session, item: Outgoing, answer: Answer, *, now: datetime) -> None:
-    session.change(
-        Message,
-        {"id": item.message_id},
-        {"state": MessageState.ACCEPTED, "smtp_reply": f"{answer.code} {answer.text}", "accepted_at": now},
-    )
-    record(session, item.controller_id, EventType.MAIL_ACCEPTED, _evidence(item, answer), now=now, subject=item.subject)
+    values = {"state": MessageState.ACCEPTED, "smtp_reply": answer.short, "accepted_at": now}
+    session.change(Message, {"id": item.message_id}, values)
+    _record(session, item, EventType.MAIL_ACCEPTED, _evidence(item, answer), now=now)
 
 
-def _failed(session: Session, item: Outgoing, answer: Answer, *, now: datetime) -> None:
-    reply = f"{answer.code} {answer.text}"
-    session.change(
-        Message, {"id": item.message_id}, {"state": MessageState.FAILED, "reason": reply, "smtp_reply": reply}
-    )
-    record(session, item.controller_id, EventType.MAIL_FAILED, _evidence(item, answer), now=now, subject=item.subject)
+def _failed(
+    session: Session, item: Outgoing, values: dict[str, Any], evidence: dict[str, Any], *, now: datetime
+) -> None:
+    session.change(Message, {"id": item.message_id}, {"state": MessageState.FAILED, **values})
+    _record(session, item, EventType.MAIL_FAILED, evidence, now=now)
+
+
+def _record(session: Session, item: Outgoing, kind: EventType, evidence: dict[str, Any], *, now: datetime) -> None:
+    fields = {
+        "message_id": item.header_id,
+        "mail_sha256": item.sha256,
+        "confirmation": item.confirmation_id,
+        **evidence,
+    }
+    if item.subject is None:
+        # The person was erased while the mail was under way, and there is no key left to seal anything with.
+        fields = {name: value for name, value in fields.items() if FIELDS[name] not in SEALED_CLASSES}
+    record(session, item.controller_id, kind, fields, now=now, subject=item.subject)
