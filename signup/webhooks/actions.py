@@ -19,9 +19,13 @@ from signup.webhooks.types import TEST_TYPE
 _FAN_OUT = (
     "FROM (SELECT CAST(? AS TEXT) AS publication) p "
     "JOIN endpoint_type t ON t.controller_id = ? AND t.type = ? "
-    "JOIN endpoint e ON e.id = t.endpoint_id "
+    "JOIN (SELECT id, state FROM endpoint WHERE controller_id = ? ORDER BY id{lock}) e ON e.id = t.endpoint_id "
     "WHERE e.state IN ('active', 'paused', 'disabled')"
 )
+# On PostgreSQL an endpoint that is being paused at this moment is waited for, so that no row is left behind as due.
+# All of the controller's are locked, asked or not, in the order in which a pause locks them: two publications of one
+# commit may go to different endpoints, and then neither order of those alone would be safe.
+_LOCK = {"postgresql": " FOR SHARE"}
 _ONCE = " ON CONFLICT (publication_id, endpoint_id) DO NOTHING"
 _COMPUTED = {
     "id": "'dlv_' || substr(p.publication, 5) || '_' || substr(e.id, 4)",
@@ -39,14 +43,13 @@ def fan_out(session: Session, published: Published) -> None:
     """
     if published.type == TEST_TYPE:
         return
-    # On PostgreSQL an endpoint that is being paused at this moment is waited for, so that no row is left behind as due.
-    lock = " FOR SHARE OF e" if session.get_bind().dialect.name == "postgresql" else ""
+    source = _FAN_OUT.format(lock=_LOCK.get(session.get_bind().dialect.name, ""))
     session.put_select(
         Delivery,
         delivery_row(published.controller_id, "event", now=published.created_at),
         _COMPUTED,
-        _FAN_OUT + lock + _ONCE,
-        [published.id, published.controller_id, published.type],
+        source + _ONCE,
+        [published.id, published.controller_id, published.type, published.controller_id],
     )
 
 

@@ -125,14 +125,18 @@ def resend(session: Session, controller_id: str, delivery_id: str, *, now: datet
 
     Rule: Standard Webhooks 1.0: the id stays, so that the receiver can tell a repeat.
     """
-    row = session.execute(
-        select(Delivery.endpoint_id, Delivery.publication_id)
-        .where(Delivery.controller_id == controller_id, Delivery.id == delivery_id)
-        .with_for_update()
-    ).first()
+    own = select(Delivery.endpoint_id, Delivery.publication_id).where(
+        Delivery.controller_id == controller_id, Delivery.id == delivery_id
+    )
+    # The endpoint first, as when somebody pauses it: neither waits for the other.
+    endpoint = select(Endpoint.state).where(
+        Endpoint.id == own.with_only_columns(Delivery.endpoint_id).scalar_subquery()
+    )
+    state = session.scalar(endpoint.with_for_update(read=True))
+    row = session.execute(own.with_for_update()).first()
     if row is None:
         raise NotFound("There is no such delivery.")
-    if session.scalar(select(Endpoint.state).where(Endpoint.id == row.endpoint_id)) is not EndpointState.ACTIVE:
+    if state is not EndpointState.ACTIVE:
         raise Conflict("The endpoint is paused or disabled. Make it active first.")
     if session.scalar(select(Publication.payload.is_(None)).where(Publication.id == row.publication_id)):
         raise Conflict("The person was erased: there is nothing left to send.")

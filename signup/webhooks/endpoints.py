@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import case, select
+from sqlalchemy import ScalarSelect, case, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import update as sql_update
 
@@ -192,7 +192,7 @@ def _hold(
     """What the endpoint is owed waits, and the controller's other endpoints hear that it does."""
     session.execute(
         sql_update(Delivery)
-        .where(Delivery.endpoint_id == endpoint_id, Delivery.state == DeliveryState.DUE)
+        .where(Delivery.id.in_(_locked_deliveries(endpoint_id, DeliveryState.DUE)))
         .values(state=DeliveryState.HELD)
         .execution_options(**_QUIET)
     )
@@ -204,10 +204,16 @@ def _release(session: Session, endpoint_id: str, *, now: datetime) -> None:
     """What was held is due now; a delivery that is under way keeps its lease, so that it is not made twice."""
     session.execute(
         sql_update(Delivery)
-        .where(Delivery.endpoint_id == endpoint_id, Delivery.state == DeliveryState.HELD)
+        .where(Delivery.id.in_(_locked_deliveries(endpoint_id, DeliveryState.HELD)))
         .values(state=DeliveryState.DUE, next_at=case((Delivery.lease_token.is_(None), now), else_=Delivery.next_at))
         .execution_options(**_QUIET)
     )
+
+
+def _locked_deliveries(endpoint_id: str, *states: DeliveryState) -> ScalarSelect[str]:
+    """Locked in the order in which results of attempts lock them, so that neither waits for the other."""
+    query = select(Delivery.id).where(Delivery.endpoint_id == endpoint_id, Delivery.state.in_(states))
+    return query.order_by(Delivery.id).with_for_update().scalar_subquery()
 
 
 def delete(session: Session, controller_id: str, endpoint_id: str, *, now: datetime, actor: Actor = SYSTEM) -> None:
@@ -220,7 +226,7 @@ def delete(session: Session, controller_id: str, endpoint_id: str, *, now: datet
     owed = select(Delivery.id).where(Delivery.endpoint_id == endpoint_id)
     for statement in (
         sql_delete(Attempt).where(Attempt.delivery_id.in_(owed.scalar_subquery())),
-        sql_delete(Delivery).where(Delivery.endpoint_id == endpoint_id),
+        sql_delete(Delivery).where(Delivery.id.in_(_locked_deliveries(endpoint_id, *DeliveryState))),
         sql_delete(EndpointType).where(EndpointType.endpoint_id == endpoint_id),
         sql_delete(Endpoint).where(Endpoint.id == endpoint_id),
     ):
@@ -293,6 +299,9 @@ def test(session: Session, controller_id: str, endpoint_id: str, *, now: datetim
         NotFound: this controller has no such endpoint.
         Conflict: the endpoint is not active.
     """
+    # A delivery of an endpoint that is deleted at this moment would have nothing to belong to.
+    stays = select(Endpoint.id).where(Endpoint.controller_id == controller_id, Endpoint.id == endpoint_id)
+    session.execute(stays.with_for_update(read=True))
     if get(session, controller_id, endpoint_id).state is not EndpointState.ACTIVE:
         raise Conflict("The endpoint is paused or disabled. Make it active first.")
     data = {"test": True, "endpoint": {"id": endpoint_id}}
@@ -305,11 +314,18 @@ def test(session: Session, controller_id: str, endpoint_id: str, *, now: datetim
 
 
 def _locked(session: Session, controller_id: str, endpoint_id: str) -> EndpointView:
-    """The endpoint, and nobody else changes it before the commit."""
-    session.execute(
-        select(Endpoint.id).where(Endpoint.controller_id == controller_id, Endpoint.id == endpoint_id).with_for_update()
-    )
+    """The endpoint, and nobody else changes it before the commit.
+
+    The controller's other endpoints are locked too, as fan-out does and in its order: pausing one is told to them.
+    """
+    lock_all(session, [controller_id])
     return get(session, controller_id, endpoint_id)
+
+
+def lock_all(session: Session, controller_ids: Collection[str]) -> None:
+    """Nobody else changes an endpoint of these controllers, or publishes to one, before the commit."""
+    query = select(Endpoint.id).where(Endpoint.controller_id.in_(sorted(controller_ids))).order_by(Endpoint.id)
+    session.execute(query.with_for_update())
 
 
 def _change(session: Session, endpoint_id: str, **values: Any) -> None:

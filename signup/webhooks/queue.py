@@ -30,6 +30,7 @@ PER_ENDPOINT = 4
 PER_SLOW_ENDPOINT = 1
 
 _STATUS_GONE = 410
+_UNREADABLE = "unreadable: {what} cannot be opened with the keys of this service"
 _GONE_REASON = "the receiver answered 410 Gone"
 # A test answers at once or not at all: nobody waits three days for it.
 _TEST_SCHEDULE = (0,)
@@ -40,7 +41,11 @@ _QUIET = {"synchronize_session": False}
 
 @dataclass(frozen=True)
 class Owed:
-    """A delivery that is due, with all it takes to make it. Without a body the person was erased."""
+    """A delivery that is due, with all it takes to make it.
+
+    Args:
+        body: without one the person was erased, or `broken` says why it cannot be read.
+    """
 
     id: str
     controller_id: str
@@ -51,6 +56,7 @@ class Owed:
     url: str
     secrets: tuple[str, ...]
     body: bytes | None
+    broken: str | None = None
     attempt: int = 0
     lease_token: str = ""
 
@@ -71,7 +77,7 @@ class Result:
     error: str | None = None
 
     @property
-    def erased(self) -> bool:
+    def nothing_to_send(self) -> bool:
         return self.owed.body is None
 
 
@@ -151,21 +157,45 @@ def _in_turns(rows: Sequence[Any]) -> list[Any]:
 
 def _opened(session: Session, rows: Sequence[Any], *, now: datetime) -> list[Owed]:
     persons = {row.Publication.contact_id for row in rows if row.Publication.sealed and row.Publication.contact_id}
-    keys = contacts.open_keys(session, sorted(persons))
-    return [
-        Owed(
-            id=row.Delivery.id,
-            controller_id=row.Delivery.controller_id,
-            publication_id=row.Publication.id,
-            endpoint_id=row.Endpoint.id,
-            trigger=row.Delivery.trigger,
-            next_at=row.Delivery.next_at,
-            url=row.Endpoint.url,
-            secrets=_secrets(session, row.Endpoint, now=now),
-            body=_body(session, row.Publication, keys),
-        )
-        for row in rows
-    ]
+    keys = _keys(session, sorted(persons))
+    return [_owed(session, row, keys, now=now) for row in rows]
+
+
+def _owed(session: Session, row: Any, keys: Mapping[str, bytes | None], *, now: datetime) -> Owed:
+    owed = Owed(
+        id=row.Delivery.id,
+        controller_id=row.Delivery.controller_id,
+        publication_id=row.Publication.id,
+        endpoint_id=row.Endpoint.id,
+        trigger=row.Delivery.trigger,
+        next_at=row.Delivery.next_at,
+        url=row.Endpoint.url,
+        secrets=(),
+        body=None,
+    )
+    # One that cannot be opened must not stop the others.
+    try:
+        owed = replace(owed, secrets=_secrets(session, row.Endpoint, now=now))
+    except ValueError:
+        return replace(owed, broken=_UNREADABLE.format(what="the signing secret"))
+    try:
+        return replace(owed, body=_body(session, row.Publication, keys))
+    except ValueError:
+        return replace(owed, broken=_UNREADABLE.format(what="the payload"))
+
+
+def _keys(session: Session, contact_ids: Sequence[str]) -> dict[str, bytes | None]:
+    """The data keys of those who are still held; None for one that cannot be opened."""
+    try:
+        return dict(contacts.open_keys(session, contact_ids))
+    except ValueError:
+        keys: dict[str, bytes | None] = {}
+    for contact_id in contact_ids:
+        try:
+            keys |= contacts.open_keys(session, [contact_id])
+        except ValueError:
+            keys[contact_id] = None
+    return keys
 
 
 def _secrets(session: Session, endpoint: Endpoint, *, now: datetime) -> tuple[str, ...]:
@@ -176,11 +206,16 @@ def _secrets(session: Session, endpoint: Endpoint, *, now: datetime) -> tuple[st
     return tuple(session.keys.unseal_own(item).decode() for item in sealed)
 
 
-def _body(session: Session, publication: Publication, keys: Mapping[str, bytes]) -> bytes | None:
+def _body(session: Session, publication: Publication, keys: Mapping[str, bytes | None]) -> bytes | None:
+    ident = publication.contact_id or ""
     if publication.payload is None or not publication.sealed:
         return publication.payload
-    key = keys.get(publication.contact_id or "")
-    return session.keys.unseal(key, publication.payload) if key else None
+    if ident not in keys:
+        return None
+    key = keys[ident]
+    if key is None:
+        raise ValueError("the person's data key does not open")
+    return session.keys.unseal(key, publication.payload)
 
 
 def lease(session: Session, owed: Sequence[Owed], *, now: datetime) -> list[Owed]:
@@ -233,7 +268,7 @@ def settle(session: Session, results: Sequence[Result], *, jitter: float, now: d
 
 
 def _verdict(result: Result, jitter: float) -> Verdict:
-    if result.erased:
+    if result.nothing_to_send:
         return Verdict(Outcome.DEAD)
     schedule = _TEST_SCHEDULE if result.owed.trigger == "test" else rules.SCHEDULE_SECONDS
     return rules.classify(
@@ -248,9 +283,8 @@ def _verdict(result: Result, jitter: float) -> Verdict:
 
 def _lock_gone(session: Session, results: Sequence[Result]) -> None:
     """Endpoints are locked before deliveries, here as when somebody pauses one: neither waits for the other."""
-    ids = sorted({result.owed.endpoint_id for result in results})
-    if ids:
-        session.execute(select(Endpoint.id).where(Endpoint.id.in_(ids)).order_by(Endpoint.id).with_for_update())
+    if results:
+        endpoints.lock_all(session, {result.owed.controller_id for result in results})
 
 
 def _held(session: Session, ids: Sequence[str]) -> dict[str, str | None]:

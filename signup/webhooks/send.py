@@ -115,7 +115,7 @@ class Courier:
         """One POST, in a thread of its own; whatever happens there is a result."""
         started_at, start = clock(), time.monotonic()
         if owed.body is None:
-            return Result(owed, started_at, started_at, {}, error=ERASED)
+            return Result(owed, started_at, started_at, {}, error=owed.broken or ERASED)
         shown: dict[str, str] = {}
         try:
             headers = _headers(owed, owed.body, started_at)
