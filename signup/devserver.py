@@ -202,14 +202,16 @@ def work() -> None:
     from signup.app import create_app
     from signup.core import logs
     from signup.core.config import Config
+    from signup.core.errors import Busy
     from signup.worker import Worker
 
     logs.setup()
     app = create_app(Config.from_env(os.environ))
     try:
         prepared = cli.prepare(app)
-    except OperationalError as error:
-        say(f"The database does not answer: {str(error.orig).strip()}")
+    except (Busy, OperationalError) as error:
+        cause = error.__cause__ if isinstance(error, Busy) else error
+        say(f"The database does not answer: {str(getattr(cause, 'orig', cause)).splitlines()[0]}")
         sys.exit(EXIT_FAILED)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.sendto(PREPARED + json.dumps(asdict(prepared)).encode(), os.environ["NOTIFY_SOCKET"])

@@ -174,3 +174,12 @@ def test_every_missing_setting_is_named_when_run_for_production(tmp_path: Path) 
     for name in ("SECRET_KEY", "SIGNUP_PEPPER", "SIGNUP_DATA_KEY", "MAIL_SERVER"):
         assert f"{name} is missing" in output
     assert "Traceback" not in output
+
+
+def test_one_clear_line_is_said_when_the_database_does_not_answer(tmp_path: Path) -> None:
+    with bin_run(tmp_path, DATABASE_URL=f"postgresql://app:hunter2@127.0.0.1:{free_port()}/signup") as run:
+        assert run.process.popen.wait(60) == 1
+        output = run.process.output()
+    assert "The database does not answer: " in output
+    assert "Traceback" not in output
+    assert "hunter2" not in output
