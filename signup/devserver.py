@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from signup.mail.catcher import Catcher
 
 ROOT = Path(__file__).resolve().parents[1]
-# gunicorn lets a request finish for as long as this; only then is a child killed.
-STOP_SECONDS = 15.0
+# A webhook exchange may take 20 s, and the worker waits 25 s for what is under way; only then is a child killed.
+STOP_SECONDS = 30.0
 # A slow machine's first start (compiling every module) takes a few seconds.
 READY_SECONDS = 90.0
 # Between two looks at a page or process that is not there yet: short beside the 3 s a start may take.
@@ -180,6 +180,10 @@ def tell(line: str) -> None:
     print(line, flush=True)
 
 
+def in_development() -> bool:
+    return os.environ["SIGNUP_ENV"] == "development"
+
+
 def check_settings() -> None:
     """The children will accept the settings; every wrong one is named before anything starts."""
     from signup.core.config import Config, ConfigError
@@ -272,12 +276,13 @@ def web_answers(address: Address) -> bool:
         connection.close()
 
 
-def announce(prepared: Mapping[str, Any], *, with_mailbox: bool) -> None:
+def announce(prepared: Mapping[str, Any]) -> None:
     """One line for each place that a newcomer wants to open next."""
     url = os.environ["PUBLIC_URL"].rstrip("/")
     for slug in prepared["forms"]:
         tell(f"form {url}/f/{slug}")
-    if with_mailbox:
+    # The page is there whichever server takes the mails.
+    if in_development():
         tell(f"mailbox {url}/dev/mailbox")
     tell(f"console {url}/console/")
     tell(f"api docs {url}/api/v1/docs")
@@ -285,7 +290,7 @@ def announce(prepared: Mapping[str, Any], *, with_mailbox: bool) -> None:
         tell(f"api key {prepared['api_key']}")
 
 
-def serve(supervisor: Supervisor, address: Address, *, with_mailbox: bool) -> int:
+def serve(supervisor: Supervisor, address: Address) -> int:
     """Web and worker run until a signal or the death of one of them; returns the exit code."""
     notice = WorkerNotice()
     try:
@@ -293,7 +298,7 @@ def serve(supervisor: Supervisor, address: Address, *, with_mailbox: bool) -> in
         supervisor.start("web", "gunicorn", "-c", "gunicorn.conf.py", "--log-level", "warning", "wsgi:app")
         # The web process is asked only once the worker is: before, the database may be older than the program.
         if supervisor.wait_until(lambda: notice.ready() and web_answers(address)):
-            announce(notice.prepared, with_mailbox=with_mailbox)
+            announce(notice.prepared)
             supervisor.watch()
         if supervisor.signals.stop_requested:
             return EXIT_STOPPED
@@ -317,10 +322,10 @@ def run(signals: Signals) -> int:
     os.environ["PUBLIC_URL"] = os.environ.get("PUBLIC_URL") or address.url
     check_settings()
     catcher = None
-    if os.environ["SIGNUP_ENV"] == "development" and not os.environ.get("MAIL_SERVER"):
+    if in_development() and not os.environ.get("MAIL_SERVER"):
         catcher = use_catcher()
     try:
-        return serve(Supervisor(signals), address, with_mailbox=catcher is not None)
+        return serve(Supervisor(signals), address)
     finally:
         if catcher is not None:
             catcher.stop()

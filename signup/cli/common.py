@@ -1,11 +1,13 @@
-"""What every command shares: plain errors and the controller that is meant."""
+"""What every command shares: plain errors on one line and the controller that is meant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
+from flask.cli import AppGroup
 
 from signup.core.db import Session
 from signup.core.errors import DomainError, Invalid
@@ -19,7 +21,41 @@ class BadInput(click.ClickException):
     exit_code = 2
 
     def show(self, file: object = None) -> None:
-        click.echo(f"Error: {self.format_message()}", err=True)
+        # Click and database drivers break their messages into lines.
+        click.echo(f"Error: {' '.join(self.format_message().split())}", err=True)
+
+
+@contextmanager
+def _plain_usage() -> Iterator[None]:
+    """A wrong call becomes one line: Click's own answer is the usage, a hint, a blank and then the error."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError as error:
+        raise BadInput(f"Missing command. Choose from {', '.join(_names(error.ctx.command))}.") from None
+    except click.UsageError as error:
+        raise BadInput(error.format_message()) from None
+
+
+def _names(command: click.Command) -> list[str]:
+    return sorted(command.commands) if isinstance(command, click.Group) else []
+
+
+class PlainCommand(click.Command):
+    """A command whose usage errors are one line."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _plain_usage():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _plain_usage():
+            return super().invoke(ctx)
+
+
+class PlainGroup(PlainCommand, AppGroup):
+    """A group whose usage errors, and those of all commands in it, are one line."""
 
 
 @contextmanager
@@ -28,7 +64,9 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except Invalid as error:
-        details = "; ".join(f"{item['field']}: {item['message']}" for item in error.errors)
+        # A rule with one field often says the same in both places.
+        added = [item for item in error.errors if item["message"] not in error.message]
+        details = "; ".join(f"{item['field']}: {item['message']}" for item in added)
         raise BadInput(f"{error.message} {details}".strip()) from None
     except DomainError as error:
         raise BadInput(error.message) from None

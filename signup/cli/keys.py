@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import click
-from flask.cli import AppGroup
 
-from signup.cli.common import controller_named, plain_errors
+from signup.cli.common import PlainGroup, controller_named, plain_errors
 from signup.core.db import reading, transaction
 from signup.core.values import utc_now
 from signup.staff import access
 
-api_key = AppGroup("api-key", help="Keys for programs.")
+api_key = PlainGroup("api-key", help="Keys for programs.")
 
 
 @api_key.command("create")

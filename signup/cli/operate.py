@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 from flask import current_app
-from flask.cli import AppGroup
 
+from signup.cli.common import PlainCommand, PlainGroup
 from signup.core.config import Config
 from signup.core.db import reading
 from signup.core.values import utc_now
@@ -13,7 +13,7 @@ from signup.privacy import retention
 from signup.worker import Worker
 
 
-@click.command("worker")
+@click.command("worker", cls=PlainCommand)
 def worker() -> None:
     """Send mails and webhooks and keep retention, until SIGTERM."""
     config: Config = current_app.extensions["signup.config"]
@@ -22,7 +22,7 @@ def worker() -> None:
     Worker(current_app._get_current_object()).run()  # type: ignore[attr-defined] # the worker's threads need the real object
 
 
-retention_group = AppGroup("retention", help="What is kept no longer than needed.")
+retention_group = PlainGroup("retention", help="What is kept no longer than needed.")
 
 
 @retention_group.command("run")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 from flask import current_app
-from flask.cli import AppGroup
 from sqlalchemy.exc import OperationalError
 
 from signup import demo
-from signup.cli.common import BadInput, controller_named, plain_errors
+from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
 from signup.core.config import SETTINGS, Config
 from signup.core.db import reading, transaction
 from signup.core.values import LOCALES, utc_now
@@ -66,8 +65,8 @@ def demo_forms() -> list[str]:
         return [view.slug for view in forms.listed(session, every[0].id)] if every else []
 
 
-controller = AppGroup("controller", help="Controllers: the tenants responsible for the data.")
-form = AppGroup("form", help="Sign-up forms.")
+controller = PlainGroup("controller", help="Controllers: the tenants responsible for the data.")
+form = PlainGroup("form", help="Sign-up forms.")
 
 
 @controller.command("create")
@@ -183,7 +182,7 @@ def _url(slug: str) -> str:
     return f"{config.public_url}/f/{slug}"
 
 
-@click.command("check-config")
+@click.command("check-config", cls=PlainCommand)
 def check_config() -> None:
     """Print every setting, secrets masked, and whether database and migrations are in order."""
     config: Config = current_app.extensions["signup.config"]

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import click
 
-from signup.cli.common import BadInput, controller_named, plain_errors
+from signup.cli.common import BadInput, PlainCommand, controller_named, plain_errors
 from signup.core.db import database, reading
 from signup.core.values import OPERATOR, utc_now
 from signup.subscriptions import listing
@@ -22,7 +22,7 @@ from signup.transfer.exporting import MEDIA, Order
 TELL_EVERY_ROWS = 100_000
 
 
-@click.command("export")
+@click.command("export", cls=PlainCommand)
 @click.option("--controller", "owner", help="Slug of the controller.")
 @click.option("--format", "form", type=click.Choice(list(MEDIA)), default="csv", show_default=True)
 @click.option("--status", type=click.Choice(list(STATUSES)), help="Only subscriptions in this state.")

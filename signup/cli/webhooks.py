@@ -9,10 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import click
 from flask import current_app
-from flask.cli import AppGroup
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from signup.cli.common import BadInput, controller_named, plain_errors
+from signup.cli.common import BadInput, PlainGroup, controller_named, plain_errors
 from signup.core.addresses import Allowance, OutboundRefused, check_url
 from signup.core.config import Config
 from signup.core.db import reading, transaction
@@ -24,7 +23,7 @@ MAX_BODY_BYTES = 1_048_576
 # A sender that stalls gives its thread back.
 READ_SECONDS = 30
 
-webhook = AppGroup("webhook", help="Webhook endpoints, and a listener to try them with.")
+webhook = PlainGroup("webhook", help="Webhook endpoints, and a listener to try them with.")
 
 
 @webhook.command("create")
@@ -58,7 +57,7 @@ def list_endpoints(owner: str | None) -> None:
 @click.option("--controller", "owner", help="Slug of the controller of the endpoint that is made.")
 @click.option("--type", "types", multiple=True, help="Type of event for the endpoint that is made; repeat for more.")
 def listen(port: int, secret: str | None, owner: str | None, types: tuple[str, ...]) -> None:
-    """Print each webhook that arrives here and verifies: one line of JSON on standard output.
+    """Print each webhook that arrives here and verifies, with its data: one line of JSON on standard output.
 
     What does not verify is answered with 401 and told on standard error.
     """
@@ -148,14 +147,15 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         try:
             payload = self.server.webhook.verify(body, headers)
-            shown = {"id": headers["webhook-id"], "type": payload["type"], "verified": True}
+            shown = {"id": headers["webhook-id"], "type": payload["type"], "verified": True, "data": payload["data"]}
         # The library lets the others escape on malformed headers and bodies.
         except (WebhookVerificationError, ValueError, TypeError, KeyError) as error:
             click.echo(f"refused: {type(error).__name__}", err=True)
             self._answer(401)
             return
-        # One write a line, so that two threads cannot mix theirs.
-        click.echo(json.dumps(shown, ensure_ascii=False))
+        # One write a line, so that two threads cannot mix theirs; only ASCII, because it goes to a terminal and
+        # visitors wrote parts of it.
+        click.echo(json.dumps(shown))
         self._answer(204)
 
     def _answer(self, status: int) -> None:

@@ -94,7 +94,8 @@ def test_one_line_and_exit_2_and_no_endpoint_when_input_is_bad(app, desk, argume
     assert done.exit_code == 2
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    assert len([line for line in done.stderr.splitlines() if line.startswith("Error: ")]) == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("Error: ")
     with reading() as session:
         assert endpoints.page(session, desk.controller_id) == []
 
@@ -115,10 +116,18 @@ def test_deliveries_are_printed_and_the_endpoint_goes_when_listen_makes_its_own(
         with reading() as session:
             [made] = endpoints.page(session, desk.controller_id)
         assert made.url == url
-        ident = desk.publish({"name": "Zoë"})
+        ident = desk.publish({"name": "Zoë \x9b2J\u2028"})
         desk.run()
         shown = wait_for(lambda: lines(process), describe="a printed delivery")
-        assert shown == [{"id": ident, "type": "subscription.confirmed", "verified": True}]
+        [fields] = shown
+        assert list(fields) == ["id", "type", "verified", "data"]
+        assert fields == {
+            "id": ident,
+            "type": "subscription.confirmed",
+            "verified": True,
+            "data": {"name": "Zoë \x9b2J\u2028"},
+        }
+        assert process.output().isascii()
         assert desk.only().attempts[0].status == 204
         assert process.stop() == 0
     with reading() as session:
