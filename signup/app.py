@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flask import Flask, abort, g, request
 from flask.json.provider import DefaultJSONProvider
-from flask_babel import Babel, format_date, format_datetime, refresh
+from flask_babel import Babel, format_date, refresh
 from flask_migrate import Migrate
 from jinja2 import StrictUndefined
 from werkzeug.wrappers import Response
@@ -40,6 +40,8 @@ ROOT = Path(__file__).parents[1]
 STATIC = Path(__file__).parent / "static"
 # A file whose content is in its URL never changes.
 YEAR_SECONDS = 31_536_000
+# More boxes than any form has, few enough to be read at once.
+MAX_FORM_PARTS = 5000
 
 BLUEPRINTS = (
     forms_public.blueprint,
@@ -63,6 +65,9 @@ def create_app(config: Config) -> Flask:
     app = Flask("signup", template_folder=str(ROOT / "templates"), static_folder=str(STATIC))
     app.config.update(
         MAX_CONTENT_LENGTH=errors.MAX_BODY_BYTES,
+        # Every format has the same limit: the body's.
+        MAX_FORM_MEMORY_SIZE=errors.MAX_BODY_BYTES,
+        MAX_FORM_PARTS=MAX_FORM_PARTS,
         SEND_FILE_MAX_AGE_DEFAULT=3600,
         BABEL_DEFAULT_LOCALE="en",
         BABEL_TRANSLATION_DIRECTORIES=str(Path(__file__).parent / "translations"),
@@ -132,7 +137,7 @@ def _timezone() -> str:
 
 
 def _long_time(moment: datetime) -> str:
-    return str(format_datetime(moment, compose.LONG_TIME))
+    return compose.local_time(moment, _locale(), _timezone())
 
 
 def _long_date(moment: datetime) -> str:
@@ -153,6 +158,7 @@ def _start() -> None:
     g.pop("timezone", None)
     g.pop("form_view", None)
     refresh()
+    errors.bound_body()
     if "\x00" in request.path:
         # Nothing has such a name, and PostgreSQL cannot even be asked for it.
         abort(404)

@@ -160,6 +160,11 @@ def next_run(now: datetime, every_seconds: float) -> datetime:
     return now + timedelta(seconds=every_seconds)
 
 
+def oldest(session: Session, kind: str) -> datetime | None:
+    """When the oldest job of `kind` that is not done was made, whether it waits, is leased or is tried again."""
+    return session.scalar(select(func.min(JobRow.created_at)).where(JobRow.kind == kind, IS_DUE))
+
+
 @dataclass(frozen=True)
 class Backlog:
     """How much of one kind waits, and since when."""

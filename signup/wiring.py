@@ -33,7 +33,7 @@ class Kind:
 
     Args:
         make: called once per worker thread; what it returns runs leased jobs, outside any transaction.
-            If it has a `close`, that is called when the thread ends.
+            If it has a `settle`, that is called before each claim; a `close`, when the thread ends.
         retry: in words, what happens to a job that could not be done.
         every_seconds: for a timed job, the pause between two runs.
     """
@@ -60,19 +60,23 @@ class MailRunner:
     def __call__(self, leased: Sequence[Job], clock: Clock) -> None:
         self._clock = clock
         send.run(leased, self._postman, clock, self._results)
-        send.settle(self._results, clock, on_accepted=answers.mail_accepted)
+        self.settle(clock)
+
+    def settle(self, clock: Clock) -> None:
+        if self._results:
+            send.settle(self._results, clock, on_accepted=answers.mail_accepted)
 
     def close(self) -> None:
         self._postman.close()
         if self._clock is not None:
-            send.settle(self._results, self._clock, on_accepted=answers.mail_accepted)
+            self.settle(self._clock)
 
 
 JOBS: tuple[Kind, ...] = (
     Kind(
         compose.JOB_SEND,
         MailRunner,
-        retry="no connection: 10 s to 1 min; 4xx: 1 min to 4 h; both until the link expires; 5xx: never",
+        retry="no connection: 10 s to 1 min; 4xx: 10 s to 4 h; both until the link expires; 5xx: never",
         batch=send.BATCH,
         lease_seconds=send.LEASE_SECONDS,
     ),

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from flask import Flask
@@ -22,6 +23,7 @@ IDLE_SECONDS = 0.25
 ERROR_SECONDS = 2.0
 # Longer than one SMTP dialogue or HTTP request can take.
 STOP_SECONDS = 25.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class JobTurn:
 
     def __call__(self, clock: Clock) -> int:
         kind = self.kind
+        self._settle(clock)
         with reading() as session:
             if not jobs.any_due(session, kind.name, now=clock()):
                 return 0
@@ -50,6 +53,12 @@ class JobTurn:
                 at = jobs.next_run(clock(), kind.every_seconds)
                 jobs.retry(session, job, at=at, error="", burns_attempt=False)
         return 0
+
+    def _settle(self, clock: Clock) -> None:
+        """Results that the database could not take last time are written before anything new is begun."""
+        settle = getattr(self._run, "settle", None)
+        if settle is not None:
+            settle(clock)
 
     def close(self, clock: Clock) -> None:
         close = getattr(self._run, "close", None)
@@ -91,8 +100,8 @@ class Worker:
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT; what is under way is finished, what is leased falls due again."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self.stopping.set())
+        # Taken by sigwait below, not by a handler, which could interrupt the very lock that it needs.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         with self.app.app_context():
             register_timed_jobs()
         makers: list[tuple[str, Callable[[], Turn]]] = [(kind.name, _maker(kind)) for kind in wiring.JOBS]
@@ -102,9 +111,11 @@ class Worker:
             thread.start()
         _notify_ready()
         log.info("worker started", extra={"threads": len(threads)})
-        self.stopping.wait()
+        signal.sigwait(STOP_SIGNALS)
+        self.stopping.set()
+        deadline = time.monotonic() + STOP_SECONDS
         for thread in threads:
-            thread.join(STOP_SECONDS)
+            thread.join(max(0.0, deadline - time.monotonic()))
         log.info("worker stopped")
 
     def _loop(self, name: str, make: Callable[[], Turn]) -> None:

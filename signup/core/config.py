@@ -96,6 +96,8 @@ class Config:
         """
         reader = _Reader(environ)
         config = reader.read()
+        if config.pepper and config.pepper == config.data_key:
+            reader.problems.append("SIGNUP_PEPPER and SIGNUP_DATA_KEY must differ: one key, one purpose")
         if reader.problems:
             raise ConfigError(reader.problems)
         return config

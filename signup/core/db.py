@@ -24,6 +24,7 @@ from sqlalchemy import (
     orm,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, sessionmaker
@@ -272,7 +273,10 @@ def _sqlite_begin(connection: Any) -> None:
 
 def init_app(app: Flask, config: Config, keys: Keys) -> None:
     """Give `app` its database; `transaction()` and `reading()` work in its context from now on."""
-    config.instance.mkdir(parents=True, exist_ok=True)
+    config.instance.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if config.sqlite and (path := make_url(config.database_url).database) and path != ":memory:":
+        # The file holds addresses; SQLite gives its log the mode of the file.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     app.config["SQLALCHEMY_DATABASE_URI"] = config.database_url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(config)
     db.init_app(app)

@@ -57,6 +57,12 @@ class TooMany(DomainError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class NetworkSpent(TooMany):
+    """The client's network has posted too often; the address it typed plays no part in that."""
+
+    code = "network-spent"
+
+
 class Busy(TooMany):
     """The database could not take the write in time; nothing was written."""
 

@@ -79,7 +79,7 @@ class EmailAddress:
         if _CONTROL.search(typed):
             raise _address_error("invalid")
         try:
-            checked = validate_email(typed, check_deliverability=False)
+            checked = validate_email(typed, check_deliverability=False, strict=True)
         except EmailNotValidError as error:
             raise _address_error("missing_at" if "@" not in typed else "invalid") from error
         if checked.ascii_domain.rpartition(".")[2].isdigit():
@@ -119,8 +119,18 @@ def mask(address: str) -> str:
     return f"{local[:1]}•••@{domain}"
 
 
+_WRONG_ADDRESS = {
+    "required": "Give an e-mail address.",
+    "too_long": f"An e-mail address has at most {MAX_ADDRESS_CHARACTERS} characters.",
+    "missing_at": "An e-mail address needs an @, as in name@example.org.",
+    "non_ascii_local": "Use an address without accented letters before the @.",
+    "invalid": "This cannot be an e-mail address.",
+}
+
+
 def _address_error(code: str) -> Invalid:
-    return Invalid("The e-mail address cannot be used.", errors=[{"field": "email", "code": code, "message": code}])
+    message = _WRONG_ADDRESS[code]
+    return Invalid(message, errors=[{"field": "email", "code": code, "message": message}])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.wrappers import Response
 
 from signup.core.db import reading, transaction
-from signup.core.errors import NotFound
+from signup.core.errors import NetworkSpent, NotFound
 from signup.core.values import EmailAddress, clean_text, utc_now
 from signup.forms import actions as forms
 from signup.forms import pages, rules
@@ -69,9 +69,11 @@ def submit(slug: str) -> Response:
         step_up.append(FieldError("origin", "unlisted"))
     if checked.errors or step_up or checked.email is None:
         return _again(live, checked.form, checked.errors, step_up)
-    ask = _ask(view, checked, data, checked.email)
-    with transaction() as session:
-        handle = requests.request(session, view, ask, now=utc_now())
+    try:
+        with transaction() as session:
+            handle = requests.request(session, view, _ask(view, checked, data, checked.email), now=utc_now())
+    except NetworkSpent as spent:
+        return _later(live, checked.form, spent)
     return _accepted(view, handle)
 
 
@@ -90,6 +92,15 @@ def _ask(view: FormView, checked: rules.Checked, data: MultiDict[str, str], emai
         origin_header=_short(request.headers.get("Origin"), MAX_PAGE_CHARACTERS),
         page=_page(),
     )
+
+
+def _later(view: FormView, form: rules.SignupForm, spent: NetworkSpent) -> Response:
+    """The network must wait; what was typed is kept on the page."""
+    if wants_json(request):
+        raise spent
+    notice = _("Many sign-ups have come from your network. Please wait a few minutes and send the form again.")
+    html = pages.form_page(view, form, action=f"/f/{view.slug}", hidden=_hidden(view), notice=notice)
+    return make_response(html, 429, {"Retry-After": str(spent.retry_after_seconds)})
 
 
 def _accepted(view: FormView, handle: str) -> Response:

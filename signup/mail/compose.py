@@ -32,7 +32,7 @@ from signup.purposes.actions import ControllerView
 JOB_SEND = "mail.send"
 # The values that differ between two mails of one skeleton; all else is rendered into it.
 # Seconds belong into evidence, not into a letter; the zone belongs into both.
-LONG_TIME = "d. MMMM y, HH:mm z"
+LONG_TIME = {"de": ("de", "d. MMMM y, HH:mm z"), "en": ("en_GB", "d MMMM y, HH:mm z")}
 VALUES = ("confirm_url", "not_me_url", "unsubscribe_url", "requested_at", "page_host")
 
 
@@ -124,7 +124,8 @@ def _subject(text: str) -> str:
 
 def local_time(moment: datetime, locale: str, timezone: str) -> str:
     """`moment` in words of the controller's zone, such as `23. November 2026, 10:14 MEZ`."""
-    return format_datetime(moment, LONG_TIME, tzinfo=get_timezone(timezone), locale=locale)
+    dialect, pattern = LONG_TIME[locale]
+    return format_datetime(moment, pattern, tzinfo=get_timezone(timezone), locale=dialect)
 
 
 @dataclass(frozen=True)

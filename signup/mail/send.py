@@ -33,12 +33,12 @@ mail = Mail()
 Clock = Callable[[], datetime]
 
 # Handing over one mail takes milliseconds; a dead worker's mails go to another after this.
-LEASE_SECONDS = 300
+LEASE_SECONDS = 60
 BATCH = 20
 # RFC 5321 4.2.3: the server says goodbye.
 CLOSING = 421
 # A server that answers "later" (4xx) is asked again after these, then every four hours until the link expires.
-LATER_SECONDS = (60, 300, 900, 3600, 14_400)
+LATER_SECONDS = (10, 30, 60, 300, 900, 3600, 14_400)
 # No connection burns no retry: after 10, 30 and 60 s, then every minute.
 CONNECTION_STEPS_SECONDS = (10, 30, 60)
 # An outage shorter than this mends itself unnoticed.

@@ -12,7 +12,6 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from signup import jobs
 from signup.core.db import reading
 from signup.core.errors import Forbidden
 from signup.core.values import utc_now
@@ -21,7 +20,10 @@ from signup.web.request import config
 
 blueprint = Blueprint("reports", __name__)
 
-FORWARDING_HEADERS = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "Via")
+# What proxies add, next to X-Forwarded-*: a request with one of these came from further away than it looks.
+FORWARDING_HEADERS = frozenset(
+    ("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip")
+)
 
 
 @blueprint.get("/healthz")
@@ -41,10 +43,10 @@ def ready() -> Response:
             return _not_ready(
                 f"the database is at migration {current}, this program needs {newest}: run flask db upgrade"
             )
-        backlog = jobs.backlog(session, now=now)
-    stale = queries.stale_queues(backlog, now=now)
-    oldest = [line.oldest_due_at for line in backlog if line.oldest_due_at]
-    age = int((now - min(oldest)).total_seconds()) if oldest else 0
+        waiting = queries.waiting_since(session, now=now)
+    ages = {name: int((now - since).total_seconds()) for name, since in waiting.items()}
+    stale = sorted(name for name, age in ages.items() if age > queries.STALE_SECONDS)
+    age = max(ages.values(), default=0)
     # A slow queue is told but keeps no visitor out: their sign-ups are safe in it.
     return jsonify({"status": "ready", "migration": current, "queue_age_seconds": age, "stale": stale})
 
@@ -71,7 +73,9 @@ def _direct_loopback() -> bool:
         local = ipaddress.ip_address(request.remote_addr or "").is_loopback
     except ValueError:
         return False
-    return local and not any(name in request.headers for name in FORWARDING_HEADERS)
+    names = {name.lower() for name, _value in request.headers}
+    forwarded = names & FORWARDING_HEADERS or [name for name in names if name.startswith("x-forwarded-")]
+    return local and not forwarded
 
 
 def _has_token() -> bool:

@@ -8,11 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import String, func, inspect, literal_column, select, text
 from sqlalchemy.orm import InstrumentedAttribute
 
 from signup import jobs
 from signup.core.db import Session
+from signup.mail.compose import JOB_SEND
 from signup.mail.models import Message
 from signup.subscriptions.models import Subscription
 from signup.webhooks.models import Delivery, DeliveryState, Endpoint
@@ -64,10 +65,10 @@ def _count(session: Session, column: InstrumentedAttribute[Any]) -> dict[str, in
     return {state.value: count for state, count in rows}
 
 
-def stale_queues(backlog: list[jobs.Backlog], *, now: datetime) -> list[str]:
-    """The kinds of job whose oldest due work waits for too long."""
-    return [
-        line.kind
-        for line in backlog
-        if line.oldest_due_at is not None and (now - line.oldest_due_at).total_seconds() > STALE_SECONDS
-    ]
+def waiting_since(session: Session, *, now: datetime) -> dict[str, datetime]:
+    """Each queue that holds somebody up, with the time since when: mails from their sign-up on, the rest from due."""
+    found = {line.kind: line.oldest_due_at for line in jobs.backlog(session, now=now)}
+    found[JOB_SEND] = jobs.oldest(session, JOB_SEND)
+    due = (Delivery.state == literal_column("'due'", String)) & (Delivery.next_at <= now)
+    found["webhooks"] = session.scalar(select(func.min(Delivery.next_at)).where(due))
+    return {name: since for name, since in found.items() if since is not None}

@@ -110,7 +110,7 @@ def end(
 ) -> bool:
     """The subscription has ended before the answer leaves; open questions are void and queued mails stay.
 
-    An objection, a complaint or a bounce counts for a person without an active subscription too.
+    What was only requested is refused. An objection, a complaint or a bounce counts for everybody we know.
 
     Returns:
         Whether anything changed: ending twice is a calm no-op.
@@ -119,8 +119,8 @@ def end(
     """
     subscription, controller_id = order.subscription, order.subscription.controller_id
     address_key = contacts.address_key(session, controller_id, EmailAddress.parse(order.email))
-    active = subscription.status is Status.ACTIVE
-    if not active and not _news(session, controller_id, address_key, ending, now=now):
+    active, asked = subscription.status is Status.ACTIVE, subscription.status is Status.REQUESTED
+    if not active and not asked and not _news(session, controller_id, address_key, ending, now=now):
         return False
     ended = order.given
     purpose_ids = [item.purpose_id for item in ended]
@@ -132,9 +132,10 @@ def end(
     _cancel_questions(session, subscription.contact_id, now=now)
     stop_mails(session, subscription.contact_id, "the subscription ended")
     suppression.remember(session, controller_id, address_key, SUPPRESSES[ending.reason], now=now)
-    status = Status.ENDED if active or subscription.status is Status.REQUESTED else subscription.status
-    if status is not subscription.status:
-        session.change(Subscription, {"id": subscription.id}, _ended(subscription, ending, now=now))
+    # Nobody confirmed what was only asked for, so there is nothing to withdraw: the request is over.
+    status = Status.ENDED if active else Status.REFUSED if asked else subscription.status
+    if active or asked:
+        session.change(Subscription, {"id": subscription.id}, _ended(subscription, status, ending, now=now))
     fields = {
         "subscription": subscription.id,
         "reason": ending.reason.value,
@@ -144,7 +145,8 @@ def end(
         **client_fields(client),
     }
     change = _Change(status, ended, fields, {"reason": ending.reason.value}, outside=active)
-    _tell(session, order, _kinds(ending.reason), change, actor=actor, now=now)
+    kinds = (EventType.SUBSCRIPTION_REFUSED,) if asked else _kinds(ending.reason)
+    _tell(session, order, kinds, change, actor=actor, now=now)
     return True
 
 
@@ -155,10 +157,10 @@ def _news(session: Session, controller_id: str, address_key: bytes, ending: Endi
     return suppression.covering(session, controller_id, address_key, now=now) is not SUPPRESSES[ending.reason]
 
 
-def _ended(subscription: Subscription, ending: Ending, *, now: datetime) -> dict[str, Any]:
+def _ended(subscription: Subscription, status: Status, ending: Ending, *, now: datetime) -> dict[str, Any]:
     return {
-        "status": Status.ENDED,
-        "end_reason": ending.reason,
+        "status": status,
+        "end_reason": ending.reason if status is Status.ENDED else None,
         "ended_by": ending.by,
         "flagged": ending.flagged,
         "version": subscription.version + 1,

@@ -107,28 +107,21 @@ def _ask(session: Session, controller_id: str, entry: Entry, caller: Caller, *, 
 
 
 def _form(session: Session, controller_id: str, entry: Entry) -> FormView:
-    """The form whose question is mailed.
+    """The form whose question is mailed: the named one, else the first open one with these purposes.
 
     Raises:
-        Invalid: it does not exist, is closed, or purposes alone do not tell which.
+        Invalid: there is none.
     """
-    if entry.form is None:
-        fitting = [
-            view
-            for view in forms.listed(session, controller_id, limit=MAX_FORMS)
-            if not view.closed
-            and entry.locale in (None, view.locale)
-            and entry.purposes
-            and set(entry.purposes) <= {item["slug"] for item in view.purposes}
-        ]
-        if len(fitting) != 1:
-            raise _invalid(
-                "form",
-                "required",
-                f"Consent is asked for with a form's words. {len(fitting)} open forms fit: name one, or its locale.",
-            )
-        return fitting[0]
-    return _named_form(session, controller_id, entry.form)
+    if entry.form is not None:
+        return _named_form(session, controller_id, entry.form)
+    if not entry.purposes:
+        raise _invalid("purposes", "required", "Say what the mails are for: `purposes`, or a `form`.")
+    _known(entry.purposes, list(purposes.named(session, controller_id, entry.purposes)))
+    for view in forms.listed(session, controller_id, limit=MAX_FORMS):
+        offers = set(entry.purposes) <= {item["slug"] for item in view.purposes}
+        if offers and not view.closed and entry.locale in (None, view.locale):
+            return view
+    raise _invalid("form", "required", "Consent is asked for with a form's words, and no open form fits: name one.")
 
 
 def _named_form(session: Session, controller_id: str, slug: str) -> FormView:

@@ -8,10 +8,11 @@ from typing import Any
 from flask import Blueprint, abort, g, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response
 
+from signup.consents.actions import Held
 from signup.core.db import database, reading, transaction
 from signup.core.errors import Busy
 from signup.core.signing import Keys
-from signup.core.values import MAIL_CLIENT, PERSON, utc_now
+from signup.core.values import MAIL_CLIENT, PERSON, rfc3339, utc_now
 from signup.subscriptions import answers, endings, links, pending, resending
 from signup.subscriptions.answers import Question
 from signup.subscriptions.rules import BY_PAGE, UNDO_WINDOW, Link, NotMe
@@ -237,13 +238,19 @@ def _end(ident: bytes, by: str) -> None:
             endings.end_topic(session, order, scope, ending, client=client_info(request), actor=actor, now=utc_now())
 
 
+def _undo_of(order: endings.Order, scope: Held | None) -> str:
+    """What an undo nonce is for: this ending and no later one."""
+    ended_at = order.subscription.ended_at or (scope.ended_at if scope else None)
+    return f"{UNDO}:{rfc3339(ended_at) if ended_at else ''}"
+
+
 def _undo(ident: bytes) -> Response:
     now = utc_now()
     with transaction() as session:
         found = endings.behind_link(session, ident)
         if found is None:
             abort(404)
-        age = _keys().page_age(UNDO, ident, request.form.get(UNDO, ""), now)
+        age = _keys().page_age(_undo_of(*found), ident, request.form.get(UNDO, ""), now)
         in_time = age is not None and 0 <= age <= UNDO_WINDOW.total_seconds()
         undone = in_time and endings.undo(session, *found, client=client_info(request), now=now)
     return _itself(RESTORED if undone else "")
@@ -272,7 +279,7 @@ def _unsubscribe_page(ident: bytes, *, young: bool = False) -> Response:
         ],
         nonce=_keys().page_nonce(links.UNSUBSCRIBE, ident, now),
         action=request.path,
-        undo=_keys().page_nonce(UNDO, ident, now) if undo else None,
+        undo=_keys().page_nonce(_undo_of(order, scope), ident, now) if undo else None,
         young=young and state == "active",
         form_url=None,
         controller=order.controller,

@@ -17,7 +17,7 @@ from signup.consents.models import ConsentState
 from signup.contacts import actions as contacts
 from signup.contacts.actions import Found
 from signup.core.db import Session, upsert
-from signup.core.errors import TooMany
+from signup.core.errors import NetworkSpent
 from signup.core.signing import token_hash
 from signup.core.values import PERSON, Actor, ClientInfo, EmailAddress, new_id
 from signup.eventlog.kinds import EventType
@@ -79,7 +79,7 @@ def request(session: Session, view: FormView, ask: SignupRequest, *, now: dateti
         The random handle of the page that tells the visitor what to do next, of the same shape for every address.
 
     Raises:
-        TooMany: the client's network has spent its budget; nothing is written.
+        NetworkSpent: the client's network has spent its budget; nothing is written.
 
     Rule: GDPR 7(1); BGH I ZR 164/09 (each concrete declaration documented); GDPR 32 (nobody learns who is subscribed).
     """
@@ -152,7 +152,7 @@ def _spend_network(session: Session, client: ClientInfo, *, now: datetime) -> No
     spent = limits.lock(session, budgets, now=now)
     wait = max(limits.remaining_seconds(spent[key], budget, now=now) for key, budget in budgets.items())
     if wait:
-        raise TooMany("Too many sign-ups from this network.", retry_after_seconds=wait)
+        raise NetworkSpent("Too many sign-ups from this network.", retry_after_seconds=wait)
     for key, budget in budgets.items():
         limits.save(session, key, limits.spend(spent[key], budget, now=now))
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Literal
 
-from flask import Response, current_app, stream_with_context
+from flask import Response, current_app, request, stream_with_context
 from msgspec import Struct
 
 from signup.core.db import database
@@ -43,10 +43,17 @@ def export_jsonl(call: Call, query: ExportQuery) -> Response:
 
 
 def _streamed(order: Order) -> Response:
+    if request.method == "HEAD":
+        # Asking what there would be takes nothing out.
+        return _described(current_app.response_class(content_type=MEDIA[order.form]), order)
     chunks = exporting.stream(database(), order, clock=utc_now)
     # The first page is made before the status line leaves, so that a database that is away is a 503 and not a stub.
     first = next(chunks, b"")
     answer = current_app.response_class(stream_with_context(_joined(first, chunks)), content_type=MEDIA[order.form])
+    return _described(answer, order)
+
+
+def _described(answer: Response, order: Order) -> Response:
     answer.headers["Content-Disposition"] = f'attachment; filename="subscriptions.{order.form}"'
     return answer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from typing import Any
 
@@ -109,6 +110,18 @@ def page(status: int, *, message: str | None = None, retry_after: int | None = N
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
     return response
+
+
+def bound_body() -> None:
+    """A body that does not say its length is read here, up to the limit, so that none is cut without a word."""
+    environ = request.environ
+    if "chunked" not in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+        return
+    body = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
+    if len(body) > MAX_BODY_BYTES:
+        raise RequestEntityTooLarge
+    environ["wsgi.input"] = io.BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
 
 
 def drain() -> None:

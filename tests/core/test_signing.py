@@ -88,3 +88,13 @@ def test_the_stored_hash_is_not_the_id():
     ident = new_token_id()
     assert len(ident) >= 16
     assert token_hash(ident) != ident
+
+
+def test_a_token_has_one_spelling(keys):
+    token = keys.token("confirm", b"0123456789abcdef")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    body, signature = token.split(".")
+    spellings = [f"{body}.{signature[:-1]}{char}" for char in alphabet] + [
+        f"{body[:-1]}{c}.{signature}" for c in alphabet
+    ]
+    assert sum(keys.open_token("confirm", spelling) is not None for spelling in spellings) == 2

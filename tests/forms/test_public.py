@@ -273,3 +273,37 @@ def test_a_listed_script_can_read_errors_too(client, listed):
     assert [answer.status_code for answer in answers] == [400, 415, 404]
     assert all(answer.headers["Access-Control-Allow-Origin"] in ("*", headers["Origin"]) for answer in answers)
     assert all("Retry-After" in answer.headers["Access-Control-Expose-Headers"] for answer in answers)
+
+
+@pytest.mark.parametrize("settings", [{"SIGNUP_TRUSTED_PROXIES": "1"}])
+@pytest.mark.req("A3")
+def test_a_network_that_must_wait_keeps_what_was_typed(client):
+    def post(number, **headers):
+        data = {"email": f"a{number}@beispiel.de", "purpose": "product-news"}
+        return client.post("/f/demo-de", data=data, headers={"X-Forwarded-For": "198.51.100.9", **headers})
+
+    for number in range(20):
+        assert post(number).status_code == 303
+    page = post(20)
+    assert page.status_code == 429
+    assert int(page.headers["Retry-After"]) > 0
+    assert 'value="a20@beispiel.de"' in page.text
+    assert "checked" in page.text
+    answer = post(21, Accept="application/json")
+    assert (answer.status_code, answer.content_type) == (429, "application/problem+json")
+    assert log.count(Event) >= 20
+
+
+def test_a_body_without_a_length_has_the_same_limit(client):
+    import io
+
+    def post(size):
+        body = b"email=anna%40beispiel.de&purpose=product-news&z=" + b"x" * size
+        environ = {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+        return client.post(
+            "/f/demo-de", environ_overrides=environ, content_type="application/x-www-form-urlencoded"
+        ).status_code
+
+    assert post(10) == 303
+    assert post(2_000_000) == 413
+    assert post(1_048_000) == 303

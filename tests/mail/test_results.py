@@ -153,7 +153,8 @@ def test_a_mail_is_not_sent_again_when_its_job_comes_back_before_its_result_was_
     with pytest.raises(Busy):
         turn(clock)
     clock.forward(seconds=send.LEASE_SECONDS + 1)
-    assert turn(clock) == 1
+    # The kept result is written first, and with it the job is done.
+    assert turn(clock) == 0
     assert state(anna) is MessageState.ACCEPTED
     assert len(smtp_server.received) == 1
 
@@ -220,12 +221,13 @@ def test_no_mail_goes_out_twice_when_a_batch_takes_longer_than_its_lease(sign_up
 
     asked = answering(monkeypatch, act)
     turn(clock)
-    # The mails go at 0, 18 ... 270 s; at 288 s one time-out of 20 s would outlast the lease of 300 s.
-    assert len(asked) == 16
+    # The mails go at 0, 18 and 36 s; at 54 s one time-out of 20 s would outlast the lease of 60 s.
+    assert len(asked) == 3
     with reading() as session:
         left = session.scalars(select(JobRow)).all()
     assert {(job.next_at, job.attempt, job.lease_token) for job in left} == {(clock(), 0, None)}
-    assert other(clock) == send.BATCH - 16
+    while log.count(JobRow):
+        other(clock)
     assert len(asked) == len(set(asked)) == send.BATCH
     assert log.count(JobRow) == 0
 

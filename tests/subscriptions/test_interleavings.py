@@ -21,7 +21,7 @@ from signup.suppression.models import Reason
 from tests.conftest import CLIENT, mailed_url, queued_mail
 from tests.subscriptions.test_request import ask
 from tests.support import log
-from tests.support.pages import nonce
+from tests.support.pages import nonce, undo_nonce
 
 CALLER = entries.Caller(Actor("api-key", "key_1"), CLIENT)
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
@@ -75,7 +75,7 @@ def test_undo_lifts_only_the_block_of_the_unsubscription(client, demo, signup_an
     added = sign_up("anna@beispiel.de", chosen=("invitations",))
     press(client, added.not_me_path)
     press(client, person.unsubscribe_path)
-    client.post(person.unsubscribe_path, data={"undo": nonce(person.unsubscribe_path, purpose="undo")})
+    client.post(person.unsubscribe_path, data={"undo": undo_nonce(client, person.unsubscribe_path)})
     assert log.subscription(person.contact_id).status is Status.ACTIVE
     assert covering(demo, "anna@beispiel.de", now) is Reason.NOT_ME
 
@@ -87,7 +87,7 @@ def test_a_topic_that_a_mail_client_ended_stays_ended(client, signup_and_confirm
     path = url.removeprefix("http://127.0.0.1:8000")
     client.post(path, data=ONE_CLICK)
     assert 'name="undo"' not in client.get(path).text
-    client.post(path, data={"undo": nonce(path, purpose="undo")})
+    client.post(path, data={"undo": undo_nonce(client, path)})
     assert states(person) == ["given", "withdrawn"]
 
 
@@ -98,7 +98,7 @@ def test_a_topic_ended_on_its_page_can_be_undone_there(client, signup_and_confir
     path = url.removeprefix("http://127.0.0.1:8000")
     press(client, path)
     assert states(person) == ["given", "withdrawn"]
-    client.post(path, data={"undo": nonce(path, purpose="undo")})
+    client.post(path, data={"undo": undo_nonce(client, path)})
     assert states(person) == ["given", "given"]
 
 
@@ -157,7 +157,7 @@ def test_a_complaint_counts_for_somebody_who_never_confirmed(demo, sign_up, reas
     person = sign_up("anna@beispiel.de", at=now)
     assert end(demo, person, reason, now)
     assert covering(demo, "anna@beispiel.de", now).value == reason.value
-    assert log.subscription(person.contact_id).status is Status.ENDED
+    assert log.subscription(person.contact_id).status is Status.REFUSED
     assert queued_mail("anna@beispiel.de") is None
     assert not end(demo, person, reason, now)
 

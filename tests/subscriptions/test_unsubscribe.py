@@ -14,7 +14,7 @@ from signup.subscriptions import links
 from signup.subscriptions.models import Subscription
 from signup.subscriptions.states import Status
 from tests.support import log
-from tests.support.pages import nonce
+from tests.support.pages import nonce, undo_nonce
 
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
 
@@ -93,7 +93,7 @@ def test_what_was_ended_on_the_page_can_be_undone_there(client, anna):
     assert (answer.status_code, answer.location) == (303, anna.unsubscribe_path)
     assert log.subscription(anna.contact_id).status is Status.ENDED
     assert 'name="undo"' in client.get(anna.unsubscribe_path).text
-    undo = nonce(anna.unsubscribe_path, purpose="undo")
+    undo = undo_nonce(client, anna.unsubscribe_path)
     assert client.post(anna.unsubscribe_path, data={"undo": undo}).status_code == 303
     assert log.subscription(anna.contact_id).status is Status.ACTIVE
     told = payloads(anna)[-1]
@@ -107,7 +107,7 @@ def test_what_was_ended_on_the_page_can_be_undone_there(client, anna):
 def test_nothing_is_undone_when_a_mail_client_ended_it(client, anna):
     client.post(anna.unsubscribe_path, data=ONE_CLICK)
     assert 'name="undo"' not in client.get(anna.unsubscribe_path).text
-    undo = nonce(anna.unsubscribe_path, purpose="undo")
+    undo = undo_nonce(client, anna.unsubscribe_path)
     client.post(anna.unsubscribe_path, data={"undo": undo})
     assert log.subscription(anna.contact_id).status is Status.ENDED
 
@@ -119,7 +119,7 @@ def test_nothing_is_undone_when_half_an_hour_has_passed(client, anna):
         ended_at = utc_now() - timedelta(minutes=31)
         session.execute(update(Subscription).values(ended_at=ended_at))
     assert 'name="undo"' not in client.get(anna.unsubscribe_path).text
-    client.post(anna.unsubscribe_path, data={"undo": nonce(anna.unsubscribe_path, purpose="undo")})
+    client.post(anna.unsubscribe_path, data={"undo": undo_nonce(client, anna.unsubscribe_path)})
     assert log.subscription(anna.contact_id).status is Status.ENDED
 
 
@@ -169,10 +169,24 @@ def test_a_fresh_request_after_the_end_needs_a_fresh_confirmation(client, anna, 
     assert log.subscription(anna.contact_id).status is Status.ACTIVE
 
 
-def test_one_click_on_a_request_that_nobody_confirmed_is_a_calm_no_op(client, sign_up):
+def test_one_click_ends_a_request_that_nobody_confirmed_too(client, sign_up):
     person = sign_up("berta@beispiel.de")
-    assert client.post(person.unsubscribe_path, data=ONE_CLICK).status_code == 200
-    assert log.subscription(person.contact_id).status is Status.REQUESTED
+    for _ in range(2):
+        assert client.post(person.unsubscribe_path, data=ONE_CLICK).status_code == 200
+    assert log.subscription(person.contact_id).status is Status.REFUSED
+    assert client.post(person.confirm_path, data={"nonce": nonce(person.confirm_path)}).status_code == 410
+    assert log.published(person.contact_id) == ["subscription.requested"]
+
+
+@pytest.mark.req("U5")
+def test_an_old_undo_does_not_take_back_a_later_ending(client, anna):
+    client.post(anna.unsubscribe_path, data={"nonce": nonce(anna.unsubscribe_path)})
+    old = undo_nonce(client, anna.unsubscribe_path)
+    client.post(anna.unsubscribe_path, data={"undo": old})
+    assert log.subscription(anna.contact_id).status is Status.ACTIVE
+    client.post(anna.unsubscribe_path, data={"nonce": nonce(anna.unsubscribe_path)})
+    client.post(anna.unsubscribe_path, data={"undo": old})
+    assert log.subscription(anna.contact_id).status is Status.ENDED
 
 
 @pytest.mark.req("A15")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from flask.testing import FlaskClient
+
 from signup.core.db import database
 from signup.core.values import utc_now
 
@@ -21,3 +23,9 @@ def nonce(path: str, *, age: float = 5.0, purpose: str | None = None) -> str:
     issued = utc_now() - timedelta(seconds=age)
     kind = purpose or path.split("/")[-2]
     return str(database().sessions.kw["keys"].page_nonce(kind, ident_of(path), issued))
+
+
+def undo_nonce(client: FlaskClient, path: str) -> str:
+    """The nonce of the undo button on the page at `path`; without a button, one for an ending that never was."""
+    _, found, rest = client.get(path).text.partition('name="undo" value="')
+    return rest.partition('"')[0] if found else nonce(path, purpose="undo:")

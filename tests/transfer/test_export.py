@@ -198,3 +198,11 @@ def test_memory_stays_flat_when_there_are_twenty_thousand_rows(
     # Seventeen more pages need what three needed, give or take what the collector has not fetched yet.
     assert late < early * 2, (early, late)
     assert len([line for line in statements if line.lstrip().upper().startswith("SELECT")]) < 60
+
+
+def test_asking_for_the_head_of_an_export_takes_nothing_out(api: Api) -> None:
+    for form in ("csv", "jsonl"):
+        answer = api("HEAD", f"/export/subscriptions.{form}")
+        assert answer.status_code == 200
+        assert "subscriptions." in answer.headers["Content-Disposition"]
+    assert recorded() == []
