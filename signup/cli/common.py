@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from flask.cli import AppGroup
+from sqlalchemy.exc import DBAPIError
 
 from signup.core.db import Session
 from signup.core.errors import DomainError, Invalid
@@ -70,6 +71,8 @@ def plain_errors() -> Iterator[None]:
         raise BadInput(f"{error.message} {details}".strip()) from None
     except DomainError as error:
         raise BadInput(error.message) from None
+    except DBAPIError:
+        raise BadInput("The database does not fit this program: run flask db upgrade.") from None
 
 
 def controller_named(session: Session, slug: str | None) -> ControllerView:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from flask import current_app
 
-from signup.cli.common import PlainCommand, PlainGroup
+from signup.cli.common import BadInput, PlainCommand, PlainGroup
 from signup.core.config import Config
 from signup.core.db import reading
 from signup.core.values import utc_now
@@ -18,7 +18,7 @@ def worker() -> None:
     """Send mails and webhooks and keep retention, until SIGTERM."""
     config: Config = current_app.extensions["signup.config"]
     if config.mail is None:
-        raise click.ClickException("MAIL_SERVER is not set: bin/run sets it to the development mailbox")
+        raise BadInput("MAIL_SERVER is not set: bin/run sets it to the development mailbox")
     Worker(current_app._get_current_object()).run()  # type: ignore[attr-defined] # the worker's threads need the real object
 
 

@@ -187,7 +187,8 @@ class Database:
         except PoolTimeout as error:
             raise Busy("The service is busy. Please try again in a moment.", retry_after_seconds=5) from error
         except DBAPIError as error:
-            if error.connection_invalidated or isinstance(error, OperationalError):
+            missing = "no such table" in str(error.orig)
+            if error.connection_invalidated or (isinstance(error, OperationalError) and not missing):
                 raise Busy("The service is busy. Please try again in a moment.", retry_after_seconds=5) from error
             raise
         finally:
