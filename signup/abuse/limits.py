@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from signup.abuse.models import Budget
-from signup.core.db import Session, upsert
+from signup.core.db import KEEP_QUEUE, Session, upsert
 from signup.core.values import ClientInfo
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -69,7 +69,7 @@ def lock(session: Session, keys: Iterable[bytes], *, now: datetime) -> dict[byte
     for key in sorted(keys):
         row = {"key": key, "spent": [], "expires_at": keep_until}
         insert = upsert(session, Budget, row, on=["key"], update={"expires_at": keep_until}).returning(Budget.spent)
-        spent[key] = session.scalar(insert) or []
+        spent[key] = session.scalar(insert, execution_options={KEEP_QUEUE: True}) or []
     return spent
 
 

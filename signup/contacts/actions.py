@@ -34,6 +34,15 @@ def address_key(session: Session, controller_id: str, email: EmailAddress) -> by
     return session.keys.keyed_hash("address", f"{controller_id}|{email.comparable}")
 
 
+@dataclass(frozen=True)
+class Claimed:
+    """The row of a contact, ours until the commit, before its key is opened."""
+
+    id: str
+    email: str
+    fresh: bool
+
+
 def find_or_add(
     session: Session,
     controller_id: str,
@@ -48,6 +57,24 @@ def find_or_add(
 
     An existing contact is returned as it is: a sign-up that nobody confirmed must not change a profile.
     """
+    claimed = claim(session, controller_id, email, locale=locale, origin=origin, legal_basis=legal_basis, now=now)
+    wrapped = None
+    if not claimed.fresh:
+        wrapped = session.scalar(select(DataKey.wrapped).where(DataKey.contact_id == claimed.id))
+    return with_key(session, claimed, wrapped)
+
+
+def claim(
+    session: Session,
+    controller_id: str,
+    email: EmailAddress,
+    *,
+    locale: str,
+    origin: Mapping[str, Any],
+    legal_basis: str,
+    now: datetime,
+) -> Claimed:
+    """Like `find_or_add`, in one statement, for callers that read the key together with more."""
     ident = new_id("con", now)
     row = {
         "id": ident,
@@ -62,15 +89,26 @@ def find_or_add(
         "created_at": now,
         "updated_at": now,
     }
-    insert = upsert(
-        session, Contact, row, on=["controller_id", "address_key"], update={"controller_id": controller_id}
-    ).returning(Contact.id, Contact.email)
-    held = session.execute(insert).one()
-    if held.id != ident:
-        return Found(Subject(held.id, open_key(session, held.id)), held.email, fresh=False)
-    plain, wrapped = session.keys.new_data_key()
-    session.put(DataKey, {"contact_id": ident, "wrapped": wrapped})
-    return Found(Subject(ident, plain), held.email, fresh=True)
+    same = {"controller_id": controller_id}
+    insert = upsert(session, Contact, row, on=["controller_id", "address_key"], update=same)
+    held = session.execute(insert.returning(Contact.id, Contact.email)).one()
+    return Claimed(held.id, held.email, fresh=held.id == ident)
+
+
+def with_key(session: Session, claimed: Claimed, wrapped: bytes | None) -> Found:
+    """The claimed contact with its opened data key; a fresh one gets its key now.
+
+    Raises:
+        NotFound: the contact was erased, and its key with it.
+    """
+    if claimed.fresh:
+        plain, wrapped = session.keys.new_data_key()
+        session.put(DataKey, {"contact_id": claimed.id, "wrapped": wrapped})
+    elif wrapped is None:
+        raise NotFound("There is no such contact.")
+    else:
+        plain = session.keys.unwrap(wrapped)
+    return Found(Subject(claimed.id, plain), claimed.email, claimed.fresh)
 
 
 def lock(session: Session, contact_ids: Sequence[str]) -> list[str]:

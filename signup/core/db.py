@@ -60,6 +60,10 @@ class Base(DeclarativeBase):
 db = SQLAlchemy(metadata=Base.metadata)
 
 
+# Execution option of a statement that touches no row which may be queued: the queue goes on growing behind it.
+KEEP_QUEUE = "keep_queue"
+
+
 class Session(orm.Session):
     """A unit of database work that knows the keys which open its rows.
 
@@ -106,7 +110,7 @@ class Session(orm.Session):
 @event.listens_for(Session, "do_orm_execute")
 def _write_before_reading(state: orm.ORMExecuteState) -> None:
     session = state.session
-    if isinstance(session, Session):
+    if isinstance(session, Session) and not state.execution_options.get(KEEP_QUEUE):
         session.write_queued()
 
 
@@ -334,6 +338,7 @@ def reading() -> AbstractContextManager[Session]:
 
 
 __all__ = [
+    "KEEP_QUEUE",
     "Base",
     "Choice",
     "Database",

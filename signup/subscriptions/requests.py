@@ -13,10 +13,11 @@ from sqlalchemy import case, select
 
 from signup.abuse import limits
 from signup.consents import actions as consents
-from signup.consents.models import ConsentState
+from signup.consents.models import Consent, ConsentState
 from signup.contacts import actions as contacts
 from signup.contacts.actions import Found
-from signup.core.db import Session, upsert
+from signup.contacts.models import Contact, DataKey
+from signup.core.db import KEEP_QUEUE, Session, upsert
 from signup.core.errors import NetworkSpent
 from signup.core.signing import token_hash
 from signup.core.values import PERSON, Actor, ClientInfo, EmailAddress, new_id
@@ -64,6 +65,7 @@ class State:
     subscription: Subscription | None
     given: frozenset[str]
     open: Confirmation | None
+    wrapped_key: bytes | None
 
     def waiting(self, now: datetime) -> bool:
         """Whether a question can still be answered; one that ran out counts as none."""
@@ -91,7 +93,7 @@ def request(session: Session, view: FormView, ask: SignupRequest, *, now: dateti
         # A program has a key that can be revoked; the caps of the address hold for it too.
         _spend_network(session, ask.client, now=now)
     origin = _origin(view, ask)
-    found = contacts.find_or_add(
+    claimed = contacts.claim(
         session,
         controller_id,
         ask.email,
@@ -102,15 +104,16 @@ def request(session: Session, view: FormView, ask: SignupRequest, *, now: dateti
     )
     budget = limits.address_budget_key(session, controller_id, ask.email.comparable)
     spent = limits.lock(session, [budget], now=now)[budget]
-    state = State(None, frozenset(), None) if found.fresh else state_of(session, view, found.contact_id)
+    state = state_of(session, view, claimed.id)
+    address_key = contacts.address_key(session, controller_id, ask.email)
+    suppressed = suppression.covering(session, controller_id, address_key, now=now)
+    found = contacts.with_key(session, claimed, state.wrapped_key)
     wanted = [item["id"] for item in view.purposes if item["slug"] in ask.purposes]
     plan = rules.plan_request(
         wanted=wanted,
         given=state.given,
         asked=state.open.purpose_ids if state.waiting(now) and state.open else (),
-        suppressed=suppression.covering(
-            session, controller_id, contacts.address_key(session, controller_id, ask.email), now=now
-        ),
+        suppressed=suppressed,
         cap_wait_seconds=limits.remaining_seconds(spent, limits.ADDRESS_MAIL, now=now),
         notice_wait_seconds=limits.remaining_seconds(spent, NOTICES, now=now),
     )
@@ -165,21 +168,24 @@ def _is_loopback(ip: str) -> bool:
 
 
 def state_of(session: Session, view: FormView, contact_id: str) -> State:
-    """What we hold about one contact, as far as a request on this form needs it."""
-    subscription = session.scalars(select(Subscription).where(Subscription.contact_id == contact_id)).first()
-    given = frozenset(
-        item.purpose_id
-        for item in consents.of_contact(session, view.controller.id, contact_id)
-        if item.state is ConsentState.GIVEN
+    """What we hold about one contact, as far as a request on this form needs it; one query, whoever it is."""
+    open_here = (
+        (Confirmation.contact_id == Contact.id)
+        & (Confirmation.form_id == view.id)
+        & (Confirmation.state == ConfirmationState.OPEN)
     )
-    open_ = session.scalars(
-        select(Confirmation).where(
-            Confirmation.contact_id == contact_id,
-            Confirmation.form_id == view.id,
-            Confirmation.state == ConfirmationState.OPEN,
-        )
-    ).first()
-    return State(subscription, given, open_)
+    rows = session.execute(
+        select(Subscription, Confirmation, DataKey.wrapped, Consent.purpose_id)
+        .select_from(Contact)
+        .outerjoin(DataKey, DataKey.contact_id == Contact.id)
+        .outerjoin(Subscription, Subscription.contact_id == Contact.id)
+        .outerjoin(Confirmation, open_here)
+        .outerjoin(Consent, (Consent.contact_id == Contact.id) & (Consent.state == ConsentState.GIVEN))
+        .where(Contact.id == contact_id),
+        execution_options={KEEP_QUEUE: True},
+    ).all()
+    subscription, open_, wrapped, _ = rows[0]
+    return State(subscription, frozenset(row.purpose_id for row in rows if row.purpose_id), open_, wrapped)
 
 
 def _carry_out(

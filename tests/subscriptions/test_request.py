@@ -237,3 +237,23 @@ def test_nothing_personal_is_readable_in_log_and_mail_without_the_data_key(app, 
         stored += b"".join(session.scalars(select(Message.sealed)).all())
     assert b"anna" not in stored
     assert b"203.0.113" not in stored
+
+
+@pytest.mark.req("A8")
+def test_the_database_is_asked_as_often_for_an_unknown_address_as_for_a_known_one(app, demo, signup_and_confirm, now):
+    from sqlalchemy import event
+
+    from signup.core.db import database
+
+    signup_and_confirm("active@beispiel.de", at=now - timedelta(days=2))
+    ask("capped@beispiel.de", now=now - timedelta(minutes=1))
+    asked = []
+    event.listen(database().engine, "before_cursor_execute", lambda *arguments: asked.append(arguments[2]))
+    counts = {}
+    for name in ("unknown", "active", "capped"):
+        asked.clear()
+        ask(f"{name}@beispiel.de", now=now)
+        # On SQLite each table of the one final write is a statement of its own, and none of them is a round trip.
+        reads = [text for text in asked if text.startswith("SELECT") or "RETURNING" in text]
+        counts[name] = len(reads) if database().sqlite else len(asked)
+    assert len(set(counts.values())) == 1, counts
