@@ -214,7 +214,7 @@ def work() -> None:
     try:
         prepared = cli.prepare(app)
     except (Busy, OperationalError) as error:
-        cause = error.__cause__ if isinstance(error, Busy) else error
+        cause = error.__cause__ or error
         say(f"The database does not answer: {str(getattr(cause, 'orig', cause)).splitlines()[0]}")
         sys.exit(EXIT_FAILED)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:

@@ -24,14 +24,13 @@ from sqlalchemy import (
     orm,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, sessionmaker
 
 from signup.core import writes
 from signup.core.columns import Choice, Json, UtcDateTime
-from signup.core.config import Config
+from signup.core.config import Config, ConfigError
 from signup.core.errors import Busy
 from signup.core.signing import Keys
 from signup.core.writes import Write
@@ -279,18 +278,26 @@ def _sqlite_begin(connection: Any) -> None:
 def init_app(app: Flask, config: Config, keys: Keys) -> None:
     """Give `app` its database; `transaction()` and `reading()` work in its context from now on."""
     config.instance.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if config.sqlite and (path := make_url(config.database_url).database) and path != ":memory:":
-        # The file holds addresses; SQLite gives its log the mode of the file.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     app.config["SQLALCHEMY_DATABASE_URI"] = config.database_url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(config)
     db.init_app(app)
     with app.app_context():
         engine = db.engine
     if config.sqlite:
+        _keep_private(engine.url.database)
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
     app.extensions["signup.database"] = Database(engine, keys, config)
+
+
+def _keep_private(path: str | None) -> None:
+    """The file holds addresses, so only its owner reads it; SQLite gives its log the mode of the file."""
+    if not path or path == ":memory:":
+        return
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise ConfigError([f"DATABASE_URL: the file {path} cannot be used: {error.strerror}"]) from None
 
 
 def scrub() -> bool:

@@ -89,7 +89,7 @@ def check(view: FormView, data: MultiDict[str, str]) -> Checked:
 
 
 # What browsers send: international names in their ASCII form, addresses of version 6 without brackets here.
-_HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?|[0-9a-f:]{2,45}")
+_HOST = re.compile(r"[a-z0-9_](?:[a-z0-9._-]{0,251}[a-z0-9_])?|[0-9a-f:]{2,45}")
 
 
 def origin_of(url: str) -> str | None:

@@ -262,8 +262,6 @@ def settle(results: list[Result], clock: Clock, *, on_accepted: Callable[..., No
                 raise
             time.sleep(pauses.pop(0))
         except Exception:
-            if len(results) == 1:
-                raise
             _write_each(results, clock, on_accepted)
             return
 

@@ -99,7 +99,7 @@ def _unconfirmed(now: datetime) -> ColumnElement[bool]:
 def _step(counts: Counts, now: datetime) -> bool:
     with transaction() as session:
         expired = expire(session, now=now)
-        close_orphans(session, now=now)
+        orphans = close_orphans(session, now=now)
     with transaction() as session:
         erased = erase_unconfirmed(session, now=now)
     with transaction() as session:
@@ -111,7 +111,7 @@ def _step(counts: Counts, now: datetime) -> bool:
     counts.submissions += submissions
     counts.answers += answers
     counts.budgets += budgets
-    return max(expired, erased) == BATCH or FORGET_BATCH in (submissions, answers, budgets)
+    return max(expired, orphans, erased) >= BATCH or FORGET_BATCH in (submissions, answers, budgets)
 
 
 def _forget(session: Session, key: InstrumentedAttribute[bytes], *, now: datetime) -> int:
@@ -159,14 +159,17 @@ def close_orphans(session: Session, *, now: datetime) -> int:
         How many, at most one batch.
     """
     covered = exists().where(Confirmation.contact_id == Consent.contact_id, IS_OPEN)
-    due = select(Consent.id).where(
+    orphaned = and_(
         Consent.state == literal_column("'requested'", String),
         Consent.requested_at <= now - timedelta(days=session.config.token_days),
         ~covered,
     )
+    owners = session.scalars(select(Consent.contact_id).where(orphaned).limit(BATCH)).all()
+    ours = contacts.lock(session, list(dict.fromkeys(owners)))
+    # Only now: until the contact was ours, its owner could ask again.
     closed = session.execute(
         update(Consent)
-        .where(Consent.id.in_(due.limit(BATCH).scalar_subquery()))
+        .where(orphaned, Consent.contact_id.in_(ours))
         .values(state=ConsentState.EXPIRED, ended_at=now)
         .execution_options(synchronize_session=False)
     )

@@ -134,7 +134,8 @@ def end(
     suppression.remember(session, controller_id, address_key, SUPPRESSES[ending.reason], now=now)
     # Nobody confirmed what was only asked for, so there is nothing to withdraw: the request is over.
     status = Status.ENDED if active else Status.REFUSED if asked else subscription.status
-    if active or asked:
+    if active or asked or status is Status.ENDED:
+        # The newer, stronger reason stands for an ended one too: what it says cannot be undone on a page.
         session.change(Subscription, {"id": subscription.id}, _ended(subscription, status, ending, now=now))
     fields = {
         "subscription": subscription.id,
@@ -154,7 +155,7 @@ def _news(session: Session, controller_id: str, address_key: bytes, ending: Endi
     """Whether an ending without an active subscription still says something that we must remember."""
     if ending.reason not in (EndReason.OBJECTED, EndReason.COMPLAINED, EndReason.BOUNCED):
         return False
-    return suppression.covering(session, controller_id, address_key, now=now) is not SUPPRESSES[ending.reason]
+    return not suppression.holds(session, controller_id, address_key, SUPPRESSES[ending.reason], now=now)
 
 
 def _ended(subscription: Subscription, status: Status, ending: Ending, *, now: datetime) -> dict[str, Any]:

@@ -238,10 +238,10 @@ def _end(ident: bytes, by: str) -> None:
             endings.end_topic(session, order, scope, ending, client=client_info(request), actor=actor, now=utc_now())
 
 
-def _undo_of(order: endings.Order, scope: Held | None) -> str:
-    """What an undo nonce is for: this ending and no later one."""
+def _ending_of(ident: bytes, order: endings.Order, scope: Held | None) -> bytes:
+    """What an undo nonce is about: this ending of what is behind the link, and no later one."""
     ended_at = order.subscription.ended_at or (scope.ended_at if scope else None)
-    return f"{UNDO}:{rfc3339(ended_at) if ended_at else ''}"
+    return ident + (rfc3339(ended_at) if ended_at else "").encode()
 
 
 def _undo(ident: bytes) -> Response:
@@ -250,7 +250,7 @@ def _undo(ident: bytes) -> Response:
         found = endings.behind_link(session, ident)
         if found is None:
             abort(404)
-        age = _keys().page_age(_undo_of(*found), ident, request.form.get(UNDO, ""), now)
+        age = _keys().page_age(UNDO, _ending_of(ident, *found), request.form.get(UNDO, ""), now)
         in_time = age is not None and 0 <= age <= UNDO_WINDOW.total_seconds()
         undone = in_time and endings.undo(session, *found, client=client_info(request), now=now)
     return _itself(RESTORED if undone else "")
@@ -279,7 +279,7 @@ def _unsubscribe_page(ident: bytes, *, young: bool = False) -> Response:
         ],
         nonce=_keys().page_nonce(links.UNSUBSCRIBE, ident, now),
         action=request.path,
-        undo=_keys().page_nonce(_undo_of(order, scope), ident, now) if undo else None,
+        undo=_keys().page_nonce(UNDO, _ending_of(ident, order, scope), now) if undo else None,
         young=young and state == "active",
         form_url=None,
         controller=order.controller,

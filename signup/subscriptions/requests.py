@@ -58,18 +58,29 @@ def _origin(view: FormView, ask: SignupRequest) -> dict[str, Any]:
     return dict(ask.origin or {"type": "form", "detail": view.slug, "collected_by": None})
 
 
+IN_PLAY = (ConsentState.GIVEN, ConsentState.REQUESTED)
+
+
 @dataclass(frozen=True)
 class State:
     """What we hold about the address when the request arrives."""
 
     subscription: Subscription | None
     given: frozenset[str]
+    requested: frozenset[str]
     open: Confirmation | None
     wrapped_key: bytes | None
 
     def waiting(self, now: datetime) -> bool:
         """Whether a question can still be answered; one that ran out counts as none."""
         return self.open is not None and now < self.open.expires_at
+
+    def asked(self, view: FormView, now: datetime) -> list[str]:
+        """What is asked and not answered: by the open question, or held back by a cap behind it."""
+        if self.open is None or not self.waiting(now):
+            return []
+        held_back = [item["id"] for item in view.purposes if item["id"] in self.requested]
+        return list(dict.fromkeys([*self.open.purpose_ids, *held_back]))
 
 
 def request(session: Session, view: FormView, ask: SignupRequest, *, now: datetime) -> str:
@@ -112,7 +123,7 @@ def request(session: Session, view: FormView, ask: SignupRequest, *, now: dateti
     plan = rules.plan_request(
         wanted=wanted,
         given=state.given,
-        asked=state.open.purpose_ids if state.waiting(now) and state.open else (),
+        asked=state.asked(view, now),
         suppressed=suppressed,
         cap_wait_seconds=limits.remaining_seconds(spent, limits.ADDRESS_MAIL, now=now),
         notice_wait_seconds=limits.remaining_seconds(spent, NOTICES, now=now),
@@ -175,17 +186,18 @@ def state_of(session: Session, view: FormView, contact_id: str) -> State:
         & (Confirmation.state == ConfirmationState.OPEN)
     )
     rows = session.execute(
-        select(Subscription, Confirmation, DataKey.wrapped, Consent.purpose_id)
+        select(Subscription, Confirmation, DataKey.wrapped, Consent.purpose_id, Consent.state)
         .select_from(Contact)
         .outerjoin(DataKey, DataKey.contact_id == Contact.id)
         .outerjoin(Subscription, Subscription.contact_id == Contact.id)
         .outerjoin(Confirmation, open_here)
-        .outerjoin(Consent, (Consent.contact_id == Contact.id) & (Consent.state == ConsentState.GIVEN))
+        .outerjoin(Consent, (Consent.contact_id == Contact.id) & Consent.state.in_(IN_PLAY))
         .where(Contact.id == contact_id),
         execution_options={KEEP_QUEUE: True},
     ).all()
-    subscription, open_, wrapped, _ = rows[0]
-    return State(subscription, frozenset(row.purpose_id for row in rows if row.purpose_id), open_, wrapped)
+    subscription, open_, wrapped = rows[0][:3]
+    by_state = {state: frozenset(row.purpose_id for row in rows if row.state is state) for state in IN_PLAY}
+    return State(subscription, by_state[ConsentState.GIVEN], by_state[ConsentState.REQUESTED], open_, wrapped)
 
 
 def _carry_out(

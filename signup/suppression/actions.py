@@ -43,6 +43,19 @@ def covering(session: Session, controller_id: str, address_key: bytes, *, now: d
     return next((reason for reason in STRONGEST_FIRST if reason in reasons), None)
 
 
+def holds(session: Session, controller_id: str, address_key: bytes, reason: Reason, *, now: datetime) -> bool:
+    """Whether the address is suppressed now for just this reason, whatever others there are."""
+    found = session.scalar(
+        select(Suppression.reason).where(
+            Suppression.controller_id == controller_id,
+            Suppression.address_key == address_key,
+            Suppression.reason == reason,
+            or_(Suppression.expires_at.is_(None), Suppression.expires_at > now),
+        )
+    )
+    return found is not None
+
+
 def remember(session: Session, controller_id: str, address_key: bytes, reason: Reason, *, now: datetime) -> None:
     """The address is suppressed for this reason from now on, after a "not me" for 90 days; other reasons stay.
 

@@ -224,6 +224,8 @@ def delete(session: Session, controller_id: str, endpoint_id: str, *, now: datet
     """
     before = _locked(session, controller_id, endpoint_id)
     owed = select(Delivery.id).where(Delivery.endpoint_id == endpoint_id)
+    # First the deliveries: whoever is writing down an attempt of one is waited for.
+    session.execute(owed.order_by(Delivery.id).with_for_update())
     for statement in (
         sql_delete(Attempt).where(Attempt.delivery_id.in_(owed.scalar_subquery())),
         sql_delete(Delivery).where(Delivery.id.in_(_locked_deliveries(endpoint_id, *DeliveryState))),

@@ -81,3 +81,18 @@ def test_secrets_are_not_in_the_representation(tmp_path):
     text = repr(Config.from_env(environ))
     for name in ("SECRET_KEY", "SIGNUP_PEPPER", "MAIL_PASSWORD"):
         assert environ[name] not in text
+
+
+def test_a_database_file_that_cannot_be_made_is_named(tmp_path):
+    from signup.app import create_app
+
+    config = Config.from_env(complete(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/no/such/folder/x.db"))
+    with pytest.raises(ConfigError, match="DATABASE_URL"):
+        create_app(config)
+
+
+def test_only_its_owner_reads_the_database_file(tmp_path):
+    from signup.app import create_app
+
+    create_app(Config.from_env(environment(tmp_path / "new")))
+    assert stat.S_IMODE((tmp_path / "new" / "signup.db").stat().st_mode) == 0o600

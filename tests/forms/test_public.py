@@ -307,3 +307,9 @@ def test_a_body_without_a_length_has_the_same_limit(client):
     assert post(10) == 303
     assert post(2_000_000) == 413
     assert post(1_048_000) == 303
+
+
+@pytest.mark.parametrize("settings", [{"PUBLIC_URL": "http://sign_up:8000"}])
+def test_our_own_page_is_ours_on_a_host_with_an_underscore(client, listed):
+    headers = {"Origin": "http://sign_up:8000", "Host": "sign_up:8000"}
+    assert client.post("/f/demo-de", data=GOOD, headers=headers).status_code == 303

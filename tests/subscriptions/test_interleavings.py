@@ -272,3 +272,73 @@ def test_expiry_leaves_alone_whom_somebody_is_confirming(app, sign_up):
             assert retention.expire(session, now=now) == 0
     with reading() as session:
         assert session.scalars(select(Consent.state)).one() is ConsentState.REQUESTED
+
+
+def test_the_same_complaint_again_says_nothing_new(demo, signup_and_confirm):
+    now = utc_now()
+    person = signup_and_confirm("anna@beispiel.de", at=now)
+    assert end(demo, person, EndReason.COMPLAINED, now)
+    assert end(demo, person, EndReason.OBJECTED, now)
+    before = log.events_in_all()
+    for _ in range(3):
+        assert not end(demo, person, EndReason.OBJECTED, now)
+        assert not end(demo, person, EndReason.COMPLAINED, now)
+    assert log.events_in_all() == before
+    assert log.published(person.contact_id).count("contact.objected") == 1
+
+
+def test_an_objection_after_the_end_cannot_be_undone_on_the_page(client, demo, signup_and_confirm):
+    person = signup_and_confirm("anna@beispiel.de")
+    press(client, person.unsubscribe_path)
+    undo = undo_nonce(client, person.unsubscribe_path)
+    assert end(demo, person, EndReason.OBJECTED, utc_now())
+    assert 'name="undo"' not in client.get(person.unsubscribe_path).text
+    client.post(person.unsubscribe_path, data={"undo": undo})
+    assert log.subscription(person.contact_id).status is Status.ENDED
+
+
+def test_a_purpose_held_back_by_the_cap_comes_with_the_next_request(client, sign_up):
+    now = utc_now()
+    sign_up("anna@beispiel.de", at=now - timedelta(minutes=40))
+    ask("anna@beispiel.de", chosen=("invitations",), now=now - timedelta(minutes=35))
+    person = sign_up("anna@beispiel.de", at=now - timedelta(minutes=10))
+    press(client, person.confirm_path)
+    assert states(person) == ["given", "given"]
+
+
+def test_undoing_often_leaves_nothing_behind_in_memory(client, signup_and_confirm):
+    person = signup_and_confirm("anna@beispiel.de")
+    signers = database().sessions.kw["keys"]._signers
+    sizes = set()
+    for _ in range(4):
+        press(client, person.unsubscribe_path)
+        client.post(person.unsubscribe_path, data={"undo": undo_nonce(client, person.unsubscribe_path)})
+        sizes.add(len(signers))
+    assert log.subscription(person.contact_id).status is Status.ACTIVE
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("backend", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
+def test_orphans_of_somebody_who_is_asking_again_are_left_alone(client, sign_up):
+    from signup.contacts.models import Contact
+
+    now = utc_now()
+    person = sign_up("anna@beispiel.de", at=now - timedelta(days=9))
+    with transaction() as session:
+        session.execute(update(Confirmation).values(state=ConfirmationState.REPLACED))
+    with database().sessions() as other:
+        other.execute(select(Contact.id).where(Contact.id == person.contact_id).with_for_update())
+        with transaction() as session:
+            assert retention.close_orphans(session, now=now) == 0
+    with transaction() as session:
+        assert retention.close_orphans(session, now=now) == 1
+
+
+def test_one_run_ends_all_that_is_over_even_for_people_with_two_questions(sign_up):
+    start = utc_now() - timedelta(days=20)
+    for number in range(retention.BATCH + 2):
+        at = start + timedelta(hours=2 * number / 10)
+        sign_up(f"anna{number}@beispiel.de", at=at)
+        sign_up(f"anna{number}@beispiel.de", form="demo-en", at=at + timedelta(minutes=11))
+    retention.run_now(utc_now)
+    assert log.count(Subscription) == 0

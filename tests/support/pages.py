@@ -28,4 +28,4 @@ def nonce(path: str, *, age: float = 5.0, purpose: str | None = None) -> str:
 def undo_nonce(client: FlaskClient, path: str) -> str:
     """The nonce of the undo button on the page at `path`; without a button, one for an ending that never was."""
     _, found, rest = client.get(path).text.partition('name="undo" value="')
-    return rest.partition('"')[0] if found else nonce(path, purpose="undo:")
+    return rest.partition('"')[0] if found else nonce(path, purpose="undo")
