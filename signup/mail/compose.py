@@ -49,7 +49,7 @@ class Wording:
 
 @dataclass(frozen=True)
 class Skeleton:
-    subject: str
+    head: str  # the header lines that are the same in every mail of this wording
     text: str
     html: str
     boundary: str
@@ -67,7 +67,15 @@ def skeleton(wording: Wording) -> Skeleton:
     }
     subject, text, html = (_render(wording, part, context) for part in ("subject.txt", "body.txt", "body.html"))
     boundary = "=_" + hashlib.sha256((text + html).encode()).hexdigest()[:24]
-    return Skeleton(" ".join(subject.split()), _crlf(text), _crlf(html), boundary)
+    head = [
+        f"From: {formataddr((wording.controller.name, wording.controller.sender), 'utf-8')}",
+        f"Reply-To: {wording.controller.reply_to}",
+        f"Subject: {_subject(' '.join(subject.split()))}",
+        "MIME-Version: 1.0",
+        "Auto-Submitted: auto-generated",
+        f'Content-Type: multipart/alternative; boundary="{boundary}"',
+    ]
+    return Skeleton("\r\n".join(head), _crlf(text), _crlf(html), boundary)
 
 
 def _render(wording: Wording, part: str, context: Mapping[str, Any]) -> str:
@@ -94,18 +102,7 @@ def mail_bytes(wording: Wording, values: Mapping[str, str], *, recipient: str, m
     for name, value in values.items():
         text = text.replace(_mark(name), value)
         html = html.replace(_mark(name), str(escape(value)))
-    headers = [
-        f"From: {formataddr((wording.controller.name, wording.controller.sender), 'utf-8')}",
-        f"Reply-To: {wording.controller.reply_to}",
-        f"To: {recipient}",
-        f"Subject: {_subject(frame.subject)}",
-        f"Date: {rfc5322_date(now)}",
-        f"Message-ID: {message_id}",
-        "MIME-Version: 1.0",
-        "Auto-Submitted: auto-generated",
-        f'Content-Type: multipart/alternative; boundary="{frame.boundary}"',
-    ]
-    lines = ["\r\n".join(headers), ""]
+    lines = [f"To: {recipient}", f"Date: {rfc5322_date(now)}", f"Message-ID: {message_id}", frame.head, ""]
     for content_type, body in (("text/plain", text), ("text/html", html)):
         lines += [f"--{frame.boundary}", f"Content-Type: {content_type}; charset=utf-8", _QP, "", _quoted(body)]
     return "\r\n".join([*lines, f"--{frame.boundary}--", ""]).encode("ascii")
