@@ -70,8 +70,7 @@ def _fresh(purpose: str, ident: bytes) -> bool:
 
 
 def _note_opening(ident: bytes, purpose: str) -> None:
-    if request.method == "POST":
-        return
+    """A hit that decided nothing is on record: a reading, or a POST that no page of ours led to."""
     try:
         with transaction(wait_seconds=NOTE_WAIT_SECONDS) as session:
             if purpose == links.UNSUBSCRIBE:
@@ -100,6 +99,7 @@ def confirm(token: str) -> Response:
     now = utc_now()
     age = _keys().page_age(links.CONFIRM, ident, request.form.get("nonce", ""), now)
     if not _fresh(links.CONFIRM, ident):
+        _note_opening(ident, links.CONFIRM)
         return _confirm_page(ident, young=True)
     with transaction() as session:
         if request.form.get("resend"):
@@ -163,6 +163,7 @@ def show_not_me(token: str) -> Response:
 def not_me(token: str) -> Response:
     ident = _ident(links.NOT_ME, token)
     if not _fresh(links.NOT_ME, ident):
+        _note_opening(ident, links.NOT_ME)
         return _not_me_page(ident, young=True)
     with transaction() as session:
         outcome = answers.refuse(session, ident, client=client_info(request), now=utc_now())
@@ -219,6 +220,7 @@ def unsubscribe(token: str) -> Response:
     if request.form.get(UNDO):
         return _undo(ident)
     if not _fresh(links.UNSUBSCRIBE, ident):
+        _note_opening(ident, links.UNSUBSCRIBE)
         return _unsubscribe_page(ident, young=True)
     _end(ident, BY_PAGE)
     return _itself()

@@ -234,6 +234,18 @@ def test_openings_are_events_up_to_fifty_and_then_only_counted(client, anna):
     assert openings[0].fields["purpose_of_link"] == "confirm"
 
 
+@pytest.mark.req("E19")
+def test_a_post_that_no_page_led_to_is_on_record_as_a_hit(client, anna):
+    for path in (anna.confirm_path, anna.not_me_path):
+        assert client.post(path, headers={"User-Agent": "Barracuda"}).status_code == 422
+    hits = [fact.fields for fact in log.facts(anna.contact_id) if fact.kind == "link.opened"]
+    assert [(hit["purpose_of_link"], hit["method"], hit["scanner"]) for hit in hits] == [
+        ("confirm", "POST", True),
+        ("not-me", "POST", True),
+    ]
+    assert log.subscription(anna.contact_id).status is Status.REQUESTED
+
+
 def test_a_foreign_page_cannot_press_the_button(client, anna):
     fields = {"nonce": nonce(anna.confirm_path)}
     for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
