@@ -14,6 +14,7 @@ from signup.core.db import Session, upsert
 from signup.core.errors import NotFound
 from signup.core.values import EmailAddress, new_id
 from signup.eventlog.record import Subject
+from signup.purposes.models import LegalBasis
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,16 @@ def address_key(session: Session, controller_id: str, email: EmailAddress) -> by
 
 
 @dataclass(frozen=True)
+class NewContact:
+    """Who is entered, how they came about and why we may keep them."""
+
+    email: EmailAddress
+    locale: str
+    origin: Mapping[str, Any]  # type, detail, collected_by
+    legal_basis: LegalBasis
+
+
+@dataclass(frozen=True)
 class Claimed:
     """The row of a contact, ours until the commit, before its key is opened."""
 
@@ -43,48 +54,30 @@ class Claimed:
     fresh: bool
 
 
-def find_or_add(
-    session: Session,
-    controller_id: str,
-    email: EmailAddress,
-    *,
-    locale: str,
-    origin: Mapping[str, Any],
-    legal_basis: str,
-    now: datetime,
-) -> Found:
+def find_or_add(session: Session, controller_id: str, new: NewContact, *, now: datetime) -> Found:
     """The contact with this address exists, and its row is ours until the commit.
 
     An existing contact is returned as it is: a sign-up that nobody confirmed must not change a profile.
     """
-    claimed = claim(session, controller_id, email, locale=locale, origin=origin, legal_basis=legal_basis, now=now)
+    claimed = claim(session, controller_id, new, now=now)
     wrapped = None
     if not claimed.fresh:
         wrapped = session.scalar(select(DataKey.wrapped).where(DataKey.contact_id == claimed.id))
     return with_key(session, claimed, wrapped)
 
 
-def claim(
-    session: Session,
-    controller_id: str,
-    email: EmailAddress,
-    *,
-    locale: str,
-    origin: Mapping[str, Any],
-    legal_basis: str,
-    now: datetime,
-) -> Claimed:
+def claim(session: Session, controller_id: str, new: NewContact, *, now: datetime) -> Claimed:
     """Like `find_or_add`, in one statement, for callers that read the key together with more."""
     ident = new_id("con", now)
     row = {
         "id": ident,
         "controller_id": controller_id,
-        "email": email.normalised,
-        "email_typed": email.typed,
-        "address_key": address_key(session, controller_id, email),
-        "locale": locale,
-        "origin": dict(origin),
-        "legal_basis": legal_basis,
+        "email": new.email.normalised,
+        "email_typed": new.email.typed,
+        "address_key": address_key(session, controller_id, new.email),
+        "locale": new.locale,
+        "origin": dict(new.origin),
+        "legal_basis": new.legal_basis.value,
         "version": 1,
         "created_at": now,
         "updated_at": now,

@@ -94,7 +94,7 @@ def create_contact(session: Session, call: Call, body: NewContact) -> Contact:
     Consent cannot be entered here: ask for it with `POST /api/v1/subscriptions`. A suppressed address is refused \
 with 409 and the reason, and so is one that is here already.
     """
-    new = entries.NewContact(
+    new = contacts.NewContact(
         EmailAddress.parse(body.email), body.locale, as_dict(body.origin), LEGAL_BASES[body.legal_basis]
     )
     return _shown(entries.create(session, call.controller_id, new, client=call.client, actor=call.actor, now=call.now))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from signup.contacts import actions as contacts
-from signup.contacts.actions import ContactView
+from signup.contacts.actions import ContactView, NewContact
 from signup.contacts.models import Contact
 from signup.core.db import Session
 from signup.core.errors import Conflict, Invalid
@@ -17,16 +15,6 @@ from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, client_fields, publish, record
 from signup.purposes.models import LegalBasis
 from signup.suppression import actions as suppression
-
-
-@dataclass(frozen=True)
-class NewContact:
-    """Who is entered, how they came about and why we may keep them."""
-
-    email: EmailAddress
-    locale: str
-    origin: Mapping[str, Any]  # type, detail, collected_by
-    legal_basis: LegalBasis
 
 
 def refuse_suppressed(session: Session, controller_id: str, email: EmailAddress, *, now: datetime) -> None:
@@ -65,15 +53,7 @@ def create(
         }
         raise Invalid("Only the person can give consent.", errors=[error])
     refuse_suppressed(session, controller_id, new.email, now=now)
-    found = contacts.find_or_add(
-        session,
-        controller_id,
-        new.email,
-        locale=new.locale,
-        origin=new.origin,
-        legal_basis=new.legal_basis.value,
-        now=now,
-    )
+    found = contacts.find_or_add(session, controller_id, new, now=now)
     if not found.fresh:
         raise Conflict(
             "There is such a contact already.", code="contact-exists", details={"contact_id": found.contact_id}

@@ -146,16 +146,8 @@ def _known(wanted: Sequence[str], offered: Sequence[str]) -> None:
 
 def _activate(session: Session, controller_id: str, entry: Entry, caller: Caller, *, now: datetime) -> Entered:
     wanted = _wanted(session, controller_id, entry)
-    new = contact_entries.NewContact(entry.email, entry.locale or "en", entry.origin, entry.legal_basis)
-    found = contacts.find_or_add(
-        session,
-        controller_id,
-        entry.email,
-        locale=new.locale,
-        origin=entry.origin,
-        legal_basis=entry.legal_basis.value,
-        now=now,
-    )
+    new = contacts.NewContact(entry.email, entry.locale or "en", entry.origin, entry.legal_basis)
+    found = contacts.find_or_add(session, controller_id, new, now=now)
     held = session.scalars(select(Subscription).where(Subscription.contact_id == found.contact_id)).first()
     if held is not None and held.status is Status.ENDED:
         raise Conflict("The person ended this subscription. Only they can start it again.", code="ended")

@@ -103,16 +103,8 @@ def request(session: Session, view: FormView, ask: SignupRequest, *, now: dateti
     if ask.actor is PERSON:
         # A program has a key that can be revoked; the caps of the address hold for it too.
         _spend_network(session, ask.client, now=now)
-    origin = _origin(view, ask)
-    claimed = contacts.claim(
-        session,
-        controller_id,
-        ask.email,
-        locale=view.locale,
-        origin=origin,
-        legal_basis=LegalBasis.CONSENT.value,
-        now=now,
-    )
+    new = contacts.NewContact(ask.email, view.locale, _origin(view, ask), LegalBasis.CONSENT)
+    claimed = contacts.claim(session, controller_id, new, now=now)
     budget = limits.address_budget_key(session, controller_id, ask.email.comparable)
     spent = limits.lock(session, [budget], now=now)[budget]
     state = state_of(session, view, claimed.id)

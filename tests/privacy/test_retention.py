@@ -142,17 +142,12 @@ def test_a_contact_known_for_another_reason_stays_when_a_request_runs_out(sign_u
     from signup.contacts import actions as contacts
     from signup.core.db import transaction
     from signup.core.values import EmailAddress
+    from signup.purposes.models import LegalBasis
 
     with transaction() as session:
-        contacts.find_or_add(
-            session,
-            demo.controller.id,
-            EmailAddress.parse("kunde@beispiel.de"),
-            locale="de",
-            origin={"type": "contract", "detail": "order 7", "collected_by": None},
-            legal_basis="gdpr-6-1-b",
-            now=clock(),
-        )
+        origin = {"type": "contract", "detail": "order 7", "collected_by": None}
+        new = contacts.NewContact(EmailAddress.parse("kunde@beispiel.de"), "de", origin, LegalBasis.CONTRACT)
+        contacts.find_or_add(session, demo.controller.id, new, now=clock())
     person = sign_up("kunde@beispiel.de", at=clock())
     clock.forward(days=9)
     counts = retention.run_now(clock)
