@@ -1,0 +1,1 @@
+"""The plain programs that Signup is measured against."""
