@@ -283,11 +283,16 @@ def init_app(app: Flask, config: Config, keys: Keys) -> None:
     db.init_app(app)
     with app.app_context():
         engine = db.engine
-    if config.sqlite:
+    tune(engine)
+    app.extensions["signup.database"] = Database(engine, keys, config)
+
+
+def tune(engine: Engine) -> None:
+    """Connections of `engine` are what the rest of the program relies on; on SQLite its file is private."""
+    if engine.dialect.name == "sqlite":
         _keep_private(engine.url.database)
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", _sqlite_begin)
-    app.extensions["signup.database"] = Database(engine, keys, config)
 
 
 def _keep_private(path: str | None) -> None:
@@ -360,5 +365,6 @@ __all__ = [
     "reading",
     "scrub",
     "transaction",
+    "tune",
     "upsert",
 ]
