@@ -10,13 +10,14 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import signup, table
+from bench import mails, signup, table
 from bench.measuring import POSTGRESQL, SQLITE, Measure, Settings
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 MEASURES: dict[str, tuple[str, Measure]] = {
     "sign-up": ("Sign-up against a Flask hello", signup.run),
+    "mails": ("Mails out, sign-ups in", mails.run),
 }
 
 
