@@ -26,7 +26,8 @@ from signup.web.request import client_info
 ROOT = "/api/v1"
 DEFAULT_LIMIT = 50
 # What we make ourselves; anything else in a path is not one of ours, and not the database's to find out.
-_PATH_VALUE = re.compile(r"[A-Za-z0-9_-]{1,100}")
+PATH_VALUE = "[A-Za-z0-9_-]{1,100}"
+_PATH_VALUE = re.compile(PATH_VALUE)
 _AT = re.compile(r" - at `\$\.?([^`]*)`$")
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 import signup
 from signup.staff.access import SCOPES
 from signup.web import guard
-from signup.web.api import OPERATIONS, ROOT, Operation, encode
+from signup.web.api import OPERATIONS, PATH_VALUE, ROOT, Operation, encode
 from signup.web.request import config
 
 INTRODUCTION = (
@@ -129,7 +129,7 @@ def _name(schema: dict[str, Any]) -> str:
 
 def _operation(item: Operation, schema_of: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": f"^{PATH_VALUE}$"}}
         for name in re.findall(r"<(?:\w+:)?(\w+)>", item.path)
     ]
     if item.query is not None:

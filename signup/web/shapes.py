@@ -10,7 +10,9 @@ from msgspec import Meta, Struct
 from signup.core.values import EmailAddress
 from signup.web.api import Line
 
-Email = Annotated[str, Meta(min_length=1, max_length=320, description="An e-mail address.")]
+Email = Annotated[
+    str, Meta(min_length=1, max_length=320, extra_json_schema={"format": "email"}, description="An e-mail address.")
+]
 Slug = Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[a-z0-9-]+(?![\s\S])")]
 Locale = Literal["de", "en"]
 Basis = Annotated[
