@@ -32,7 +32,7 @@ from signup.mail import compose
 from signup.mail.models import Message, MessageState
 from signup.purposes import actions as purposes
 from signup.staff import access
-from signup.subscriptions import answers, links, requests
+from signup.subscriptions import answers, links, presses, requests
 from signup.subscriptions.models import Subscription
 
 pytest_plugins = ["tests.support.fixtures"]
@@ -228,7 +228,7 @@ def sign_up(app: Flask) -> Callable[..., SignedUp]:
         now = at or utc_now()
         with reading() as session:
             view = forms.in_force(session, form)
-        ask = requests.SignupRequest(
+        ask = presses.SignupRequest(
             EmailAddress.parse(email), chosen, None, view.version, CLIENT, "https://www.beispiel.example", None
         )
         with transaction() as session:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from signup.abuse.models import Budget
-from signup.core.db import KEEP_QUEUE, Session, upsert
+from signup.core.db import Claim, Session, claim_of
 from signup.core.values import ClientInfo
 
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -61,15 +61,28 @@ def network_budgets(session: Session, client: ClientInfo) -> dict[bytes, tuple[L
     return {session.keys.keyed_hash("budget:network", name): limits for name, limits in named.items()}
 
 
-def lock(session: Session, keys: Iterable[bytes], *, now: datetime) -> dict[bytes, list[int]]:
-    """What was spent under each of `keys`, in rows that stay ours until the commit."""
+def claims(keys: Iterable[bytes], *, now: datetime) -> dict[bytes, Claim]:
+    """The claims to the rows under `keys`, which return what was spent.
+
+    Everybody claims in the same order, so two requests cannot wait for each other.
+    """
     keep_until = now + timedelta(days=KEEP_DAYS)
-    spent: dict[bytes, list[int]] = {}
-    # Everybody locks in the same order, so two requests cannot wait for each other.
-    for key in sorted(keys):
-        row = {"key": key, "spent": [], "expires_at": keep_until}
-        insert = upsert(session, Budget, row, on=["key"], update={"expires_at": keep_until}).returning(Budget.spent)
-        spent[key] = session.scalar(insert, execution_options={KEEP_QUEUE: True}) or []
+    return {
+        key: claim_of(
+            Budget,
+            {"key": key, "spent": [], "expires_at": keep_until},
+            on=["key"],
+            update="expires_at = excluded.expires_at",
+            returning=["spent"],
+        )
+        for key in sorted(keys)
+    }
+
+
+def lock(session: Session, key: bytes, *, now: datetime) -> list[int]:
+    """What was spent under `key`, in a row that stays ours until the commit."""
+    rows, _ = session.claim([claims([key], now=now)[key]])
+    spent: list[int] = rows[0][0]
     return spent
 
 

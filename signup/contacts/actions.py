@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import delete, select
 
 from signup.contacts.models import Contact, DataKey
-from signup.core.db import Session, upsert
+from signup.core.db import Claim, Session, claim_of
 from signup.core.errors import NotFound
 from signup.core.values import EmailAddress, new_id
 from signup.eventlog.record import Subject
@@ -59,18 +59,19 @@ def find_or_add(session: Session, controller_id: str, new: NewContact, *, now: d
 
     An existing contact is returned as it is: a sign-up that nobody confirmed must not change a profile.
     """
-    claimed = claim(session, controller_id, new, now=now)
+    ask = claim(session, controller_id, new, now=now)
+    rows, _ = session.claim([ask])
+    claimed = claimed_by(ask, rows[0])
     wrapped = None
     if not claimed.fresh:
         wrapped = session.scalar(select(DataKey.wrapped).where(DataKey.contact_id == claimed.id))
     return with_key(session, claimed, wrapped)
 
 
-def claim(session: Session, controller_id: str, new: NewContact, *, now: datetime) -> Claimed:
-    """Like `find_or_add`, in one statement, for callers that read the key together with more."""
-    ident = new_id("con", now)
+def claim(session: Session, controller_id: str, new: NewContact, *, now: datetime) -> Claim:
+    """The claim to the contact with this address, for callers that claim more in the same statement."""
     row = {
-        "id": ident,
+        "id": new_id("con", now),
         "controller_id": controller_id,
         "email": new.email.normalised,
         "email_typed": new.email.typed,
@@ -82,10 +83,24 @@ def claim(session: Session, controller_id: str, new: NewContact, *, now: datetim
         "created_at": now,
         "updated_at": now,
     }
-    same = {"controller_id": controller_id}
-    insert = upsert(session, Contact, row, on=["controller_id", "address_key"], update=same)
-    held = session.execute(insert.returning(Contact.id, Contact.email)).one()
-    return Claimed(held.id, held.email, fresh=held.id == ident)
+    return claim_of(
+        Contact,
+        row,
+        on=["controller_id", "address_key"],
+        update="controller_id = excluded.controller_id",
+        returning=["id", "email"],
+    )
+
+
+def claimed_by(ask: Claim, row: tuple[str, str]) -> Claimed:
+    """What `ask` has returned: the contact that was there, or the new one."""
+    return Claimed(row[0], row[1], fresh=row[0] == ask.values[0])
+
+
+def disclaim(session: Session, claimed: Claimed) -> None:
+    """A contact that was claimed for nothing is not kept."""
+    if claimed.fresh:
+        session.execute(delete(Contact).where(Contact.id == claimed.id).execution_options(synchronize_session=False))
 
 
 def with_key(session: Session, claimed: Claimed, wrapped: bytes | None) -> Found:

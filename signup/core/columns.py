@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Any, TypeVar
 
+import msgspec
 from sqlalchemy import DateTime, Dialect, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
+
+
+@lru_cache(maxsize=64)
+def time_text(value: datetime) -> str:
+    """`value` as SQLite keeps it: text that sorts by time."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+
+
+def _json_text(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -23,7 +36,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None or dialect.name != "sqlite":
             return value
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+        return time_text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:
@@ -38,10 +51,14 @@ class Json(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return _json_text(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else json.loads(value)
+
+
+def _value_of(value: Enum | None) -> str | None:
+    return None if value is None else str(value.value)
 
 
 E = TypeVar("E", bound=Enum)
@@ -58,7 +75,30 @@ class Choice(TypeDecorator[E]):
         self.kind = kind
 
     def process_bind_param(self, value: E | None, dialect: Dialect) -> str | None:
-        return None if value is None else str(value.value)
+        return _value_of(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> E | None:
         return None if value is None else self.kind(value)
+
+
+Convert = Callable[[Any], Any] | None
+
+
+def bound(kind: TypeEngine[Any], dialect: str) -> Convert:
+    """How a value of this type is spelled for the driver; None when the driver takes it as it is."""
+    if isinstance(kind, UtcDateTime):
+        return _time_or_none if dialect == "sqlite" else None
+    if isinstance(kind, Json):
+        return _json_text
+    return _value_of if isinstance(kind, Choice) else None
+
+
+def _time_or_none(value: datetime | None) -> str | None:
+    return None if value is None else time_text(value)
+
+
+def loaded(kind: TypeEngine[Any], value: Any) -> Any:
+    """What the driver returned for a column of this type, as a mapped row would hold it."""
+    if isinstance(kind, UtcDateTime | Json | Choice):
+        return kind.process_result_value(value, None)  # type: ignore[arg-type] # none of them asks the dialect
+    return value

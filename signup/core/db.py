@@ -33,7 +33,7 @@ from signup.core.columns import Choice, Json, UtcDateTime
 from signup.core.config import Config, ConfigError
 from signup.core.errors import Busy
 from signup.core.signing import Keys
-from signup.core.writes import Write
+from signup.core.writes import Claim, ClaimShape, Look, Shape, Write
 
 # A write waits this long for the ones before it; then the visitor is asked to try again.
 WRITE_WAIT_SECONDS = 5.0
@@ -80,12 +80,12 @@ class Session(orm.Session):
 
     def put(self, model: type[Base], row: Mapping[str, Any], *, on_conflict: str = "") -> None:
         """Queue one row; `on_conflict` is the SQL after the values, such as `ON CONFLICT DO NOTHING`."""
-        writes.add(self._queue, Write(_table(model), tuple(row), on_conflict), tuple(row.values()))
+        writes.add(self._queue, Shape(_table(model), tuple(row), on_conflict), tuple(row.values()))
 
     def change(self, model: type[Base], key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         """Queue an UPDATE of the one row that `key` names. A row may be changed once per transaction."""
-        write = Write(_table(model), tuple(values), "", key=tuple(key))
-        writes.add(self._queue, write, (*values.values(), *key.values()))
+        shape = Shape(_table(model), tuple(values), key=tuple(key))
+        writes.add(self._queue, shape, (*values.values(), *key.values()))
 
     def put_select(
         self, model: type[Base], row: Mapping[str, Any], computed: Mapping[str, str], source: str, values: Sequence[str]
@@ -95,9 +95,18 @@ class Session(orm.Session):
         Args:
             source: FROM and what follows, with `?` for each of `values`.
         """
-        write = Write(_table(model), tuple(row), "", expressions=tuple(computed), source=source)
-        write.suffix = ", ".join(computed.values())
-        writes.add(self._queue, write, (*row.values(), *values))
+        shape = Shape(_table(model), tuple(row), ", ".join(computed.values()), (), tuple(computed), source)
+        writes.add(self._queue, shape, (*row.values(), *values))
+
+    def claim(self, claims: Sequence[Claim], looks: Sequence[Look] = ()) -> tuple[list[Any], list[Any]]:
+        """The claimed rows exist and are ours until the commit, in the order given; the looks are answered.
+
+        On PostgreSQL that is one statement. What is queued goes on waiting.
+
+        Returns:
+            One tuple a claim with the columns it asked for, and one value a look.
+        """
+        return writes.claim(self.connection(), claims, looks)
 
     def write_queued(self) -> None:
         """What was queued is in the database now, not yet committed."""
@@ -117,6 +126,14 @@ def _table(model: type[Base]) -> Table:
     table = model.__table__
     assert isinstance(table, Table)  # noqa: S101 - a mapped class of ours is never a join
     return table
+
+
+def claim_of(
+    model: type[Base], row: Mapping[str, Any], *, on: Sequence[str], update: str, returning: Sequence[str]
+) -> Claim:
+    """The claim to a row of `model`; see `ClaimShape` for `on`, `update` and `returning`."""
+    shape = ClaimShape(_table(model), tuple(row), tuple(on), update, tuple(returning))
+    return Claim(shape, tuple(row.values()))
 
 
 def upsert(
@@ -156,6 +173,8 @@ class Database:
 
     def __init__(self, engine: Engine, keys: Keys, config: Config) -> None:
         self.engine = engine
+        # What this process read last and may find outdated; nothing here decides without looking again.
+        self.memory: dict[str, Any] = {}
         self.sessions = sessionmaker(engine, class_=Session, expire_on_commit=False, keys=keys, config=config)
 
     @cached_property
@@ -353,12 +372,15 @@ __all__ = [
     "KEEP_QUEUE",
     "Base",
     "Choice",
+    "Claim",
     "Database",
     "Json",
+    "Look",
     "Session",
     "UtcDateTime",
     "affected",
     "assert_no_transaction",
+    "claim_of",
     "database",
     "db",
     "init_app",

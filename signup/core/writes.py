@@ -1,43 +1,107 @@
-"""Queued writes: rows that reach the database together, on PostgreSQL as one statement."""
+"""Queued writes and claimed rows: many rows reach the database together, on PostgreSQL as one statement.
+
+The driver is spoken to directly: building and compiling these statements anew for each request would cost more
+than running them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Dialect, Table
+from psycopg import RawCursor
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.exc import DBAPIError
+
+from signup.core.columns import Convert, bound, loaded, time_text
+
+# Spells the next parameter of a statement, for the column with that name; "" for one that stands in a condition.
+Mark = Callable[[str], str]
+_POSTGRESQL = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 # PostgreSQL counts parameters in 16 bits; staying far below leaves room for one more row.
 MAX_PARAMETERS = 20_000
 
 
-@dataclass
-class Write:
-    """Rows for one statement: an INSERT (with an optional conflict clause) or one UPDATE by key."""
+class Shape(NamedTuple):
+    """All of a write but its values: an INSERT with an optional conflict clause, or one UPDATE by key."""
 
     table: Table
     columns: tuple[str, ...]
-    suffix: str
+    suffix: str = ""
     key: tuple[str, ...] = ()  # the WHERE columns of an UPDATE; empty for an INSERT
     expressions: tuple[str, ...] = ()  # INSERT ... SELECT: the columns that SQL computes, named here
     source: str = ""  # INSERT ... SELECT: FROM and what follows
-    rows: list[Sequence[Any]] = field(default_factory=list)
 
     @property
-    def shape(self) -> tuple[object, ...]:
-        return (self.table, self.columns, self.suffix, self.key, self.source)
+    def names(self) -> tuple[str, ...]:
+        return (*self.columns, *self.key)
 
 
-def add(queue: list[Write], write: Write, values: Sequence[Any]) -> None:
+@dataclass
+class Write:
+    """Rows of one shape."""
+
+    shape: Shape
+    rows: list[Sequence[Any]] = field(default_factory=list)
+
+
+def add(queue: list[Write], shape: Shape, values: Sequence[Any]) -> None:
     """`values` are queued, with the rows before them that differ in nothing but values."""
-    if not write.key and not write.source:
+    if not shape.key and not shape.source:
         for earlier in queue:
-            if earlier.shape == write.shape:
+            if earlier.shape == shape:
                 earlier.rows.append(values)
                 return
-    write.rows.append(values)
-    queue.append(write)
+    queue.append(Write(shape, [values]))
+
+
+class ClaimShape(NamedTuple):
+    """All of a claim but its values.
+
+    Args:
+        on: the columns of the unique key.
+        update: the SQL after DO UPDATE SET, which also is what locks a row that was there.
+        returning: the columns asked for, of the row as it stands then.
+    """
+
+    table: Table
+    columns: tuple[str, ...]
+    on: tuple[str, ...]
+    update: str
+    returning: tuple[str, ...]
+
+    def sql(self, mark: Mark, *, after: str = "") -> str:
+        """The statement; with `after` it cannot run before that part has."""
+        names = ", ".join(f'"{name}"' for name in self.columns)
+        marks = ", ".join(mark(name) for name in self.columns)
+        rows = f"SELECT {marks} FROM {after}" if after else f"VALUES ({marks})"
+        returning = ", ".join(f'"{name}"' for name in self.returning)
+        return (
+            f'INSERT INTO "{self.table.name}" ({names}) {rows} '
+            f"ON CONFLICT ({', '.join(self.on)}) DO UPDATE SET {self.update} RETURNING {returning}"
+        )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row that is to exist and to be ours until the commit, whoever wrote it first."""
+
+    shape: ClaimShape
+    values: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Look:
+    """One scalar question to answer in the same round trip; `?` stands for each value."""
+
+    sql: str
+    values: Sequence[Any]
 
 
 def execute(connection: Connection, queue: Sequence[Write]) -> None:
@@ -45,85 +109,186 @@ def execute(connection: Connection, queue: Sequence[Write]) -> None:
     dialect = connection.dialect
     if dialect.name == "sqlite":
         for write in queue:
-            connection.exec_driver_sql(_sqlite_sql(write), [_bound(write, row, dialect) for row in write.rows])
+            sql, converts = _sqlite(write.shape)
+            with _driver(connection, sql) as driver:
+                driver.executemany(sql, [_converted(converts, row) for row in write.rows])
         return
-    for statement, parameters in _postgres_statements(queue, dialect):
-        connection.exec_driver_sql(statement, tuple(parameters))
+    for statement, parameters in _postgres_statements(queue):
+        _postgres_execute(connection, statement, parameters)
 
 
-Processor = Callable[[Any], Any] | None
-_processors: dict[tuple[str, str, str], Processor] = {}
+def claim(connection: Connection, claims: Sequence[Claim], looks: Sequence[Look]) -> tuple[list[Any], list[Any]]:
+    """The claimed rows are ours, in the order given; the looks are answered.
+
+    Returns:
+        One tuple a claim with its `returning` columns, and one value a look.
+    """
+    sqlite = connection.dialect.name == "sqlite"
+    answer = (_claim_sqlite if sqlite else _claim_postgres)(connection, claims, looks)
+    rows: list[Any] = []
+    at = 0
+    for one in claims:
+        names = one.shape.returning
+        found = zip(names, answer[at:], strict=False)
+        rows.append(tuple(loaded(one.shape.table.c[name].type, value) for name, value in found))
+        at += len(names)
+    return rows, answer[at:]
 
 
-def _bound(write: Write, row: Sequence[Any], dialect: Dialect) -> tuple[Any, ...]:
-    names = (*write.columns, *write.key)
-    bound = []
-    for name, value in zip(names, row, strict=False):
-        at = (dialect.name, write.table.name, name)
-        if at not in _processors:
-            _processors[at] = write.table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
-        process = _processors[at]
-        bound.append(process(value) if process else value)
-    return (*bound, *row[len(names) :])
+def _claim_sqlite(connection: Connection, claims: Sequence[Claim], looks: Sequence[Look]) -> list[Any]:
+    answer: list[Any] = []
+    for one in claims:
+        sql, converts = _sqlite_claim(one.shape)
+        answer += _sqlite_execute(connection, sql, _converted(converts, one.values))
+    if looks:
+        sql = "SELECT " + ", ".join(f"({look.sql})" for look in looks)
+        values = [value for look in looks for value in look.values]
+        plain = [time_text(value) if isinstance(value, datetime) else value for value in values]
+        answer += _sqlite_execute(connection, sql, plain)
+    return answer
 
 
-def _sqlite_sql(write: Write) -> str:
-    columns = ", ".join(f'"{name}"' for name in (*write.columns, *write.expressions))
-    if write.source:
-        marks = ", ".join("?" for _ in write.columns)
-        return f'INSERT INTO "{write.table.name}" ({columns}) SELECT {marks}, {write.suffix} {write.source}'
-    if write.key:
-        assignments = ", ".join(f'"{name}" = ?' for name in write.columns)
-        where = " AND ".join(f'"{name}" = ?' for name in write.key)
-        return f'UPDATE "{write.table.name}" SET {assignments} WHERE {where}'
-    marks = ", ".join("?" for _ in write.columns)
-    return f'INSERT INTO "{write.table.name}" ({columns}) VALUES ({marks}) {write.suffix}'
+def _claim_postgres(connection: Connection, claims: Sequence[Claim], looks: Sequence[Look]) -> list[Any]:
+    statement, converts = _postgres_claims(tuple(one.shape for one in claims), tuple(look.sql for look in looks))
+    values = [value for one in claims for value in one.values]
+    parameters = [*_converted(converts, values), *(value for look in looks for value in look.values)]
+    return list(_postgres_execute(connection, statement, parameters))
 
 
-def _postgres_statements(queue: Sequence[Write], dialect: Dialect) -> Iterator[tuple[str, list[Any]]]:
+@contextmanager
+def _driver(connection: Connection, statement: str) -> Iterator[Any]:
+    """The driver's own connection; its errors leave as SQLAlchemy's, without the values of the statement."""
+    base = connection.dialect.loaded_dbapi.Error
+    try:
+        yield connection.connection.driver_connection
+    except base as error:
+        raise DBAPIError.instance(statement, None, error, base, hide_parameters=True) from error
+
+
+def _sqlite_execute(connection: Connection, statement: str, parameters: Sequence[Any]) -> Any:
+    with _driver(connection, statement) as driver:
+        return driver.execute(statement, parameters).fetchone()
+
+
+def _postgres_execute(connection: Connection, statement: str, parameters: Sequence[Any]) -> Any:
+    """Numbered parameters go to the server as they are; a statement seen a few times is prepared there."""
+    with _driver(connection, statement) as driver:
+        cursor = RawCursor(driver).execute(statement, parameters)
+        return cursor.fetchone() if cursor.description else None
+
+
+def _converted(converts: Sequence[Convert], values: Sequence[Any]) -> list[Any]:
+    return [value if convert is None else convert(value) for convert, value in zip(converts, values, strict=True)]
+
+
+def _converts(shape: Shape, dialect: str, more: int = 0) -> tuple[Convert, ...]:
+    return (*(bound(shape.table.c[name].type, dialect) for name in shape.names), *(None,) * more)
+
+
+@lru_cache(maxsize=512)
+def _sqlite(shape: Shape) -> tuple[str, tuple[Convert, ...]]:
+    return _sql(shape, 1, lambda _name: "?"), _converts(shape, "sqlite", shape.source.count("?"))
+
+
+@lru_cache(maxsize=64)
+def _sqlite_claim(shape: ClaimShape) -> tuple[str, tuple[Convert, ...]]:
+    return shape.sql(lambda _name: "?"), tuple(bound(shape.table.c[name].type, "sqlite") for name in shape.columns)
+
+
+def _sql(shape: Shape, rows: int, mark: Mark) -> str:
+    """The statement of a shape; `mark` spells the next parameter, for the column with that name."""
+    table, columns = shape.table.name, ", ".join(f'"{name}"' for name in (*shape.columns, *shape.expressions))
+    if shape.source:
+        marks = ", ".join(mark(name) for name in shape.columns)
+        return f'INSERT INTO "{table}" ({columns}) SELECT {marks}, {shape.suffix} {_numbered(shape.source, mark)}'
+    if shape.key:
+        assignments = ", ".join(f'"{name}" = {mark(name)}' for name in shape.columns)
+        where = " AND ".join(f'"{name}" = {mark(name)}' for name in shape.key)
+        return f'UPDATE "{table}" SET {assignments} WHERE {where}'
+    values = ", ".join("(" + ", ".join(mark(name) for name in shape.columns) + ")" for _ in range(rows))
+    return f'INSERT INTO "{table}" ({columns}) VALUES {values} {shape.suffix}'
+
+
+class _Marks:
+    """`$1::text`, `$2::bigint` and so on, over all parts of one statement."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def of(self, table: Table) -> Mark:
+        def mark(name: str) -> str:
+            return f"{self.next()}::{_cast(table, name)}" if name else self.next()
+
+        return mark
+
+    def next(self, _name: str = "") -> str:
+        self.count += 1
+        return f"${self.count}"
+
+
+@lru_cache(maxsize=512)
+def _cast(table: Table, column: str) -> str:
+    return table.c[column].type.dialect_impl(_POSTGRESQL).compile(dialect=_POSTGRESQL)
+
+
+Plan = tuple[tuple[Shape, int], ...]
+
+
+def _postgres_statements(queue: Sequence[Write]) -> Iterator[tuple[str, list[Any]]]:
     """All queued writes as one statement, or a few when there are very many rows."""
-    parts: list[str] = []
+    plan: list[tuple[Shape, int]] = []
     parameters: list[Any] = []
     for write in queue:
-        step = max(1, MAX_PARAMETERS // max(1, len(write.columns)))
+        converts = _postgres_converts(write.shape)
+        step = max(1, MAX_PARAMETERS // max(1, len(converts)))
         for start in range(0, len(write.rows), step):
             rows = write.rows[start : start + step]
-            if parts and len(parameters) + len(rows) * len(write.columns) > MAX_PARAMETERS:
-                yield _postgres_join(parts), parameters
-                parts, parameters = [], []
-            parts.append(_postgres_sql(write, len(rows), dialect))
+            if plan and len(parameters) + len(rows) * len(converts) > MAX_PARAMETERS:
+                yield _postgres_sql(tuple(plan)), parameters
+                plan, parameters = [], []
+            plan.append((write.shape, len(rows)))
             for row in rows:
-                parameters.extend(_bound(write, row, dialect))
-    yield _postgres_join(parts), parameters
+                parameters += _converted(converts, row)
+    yield _postgres_sql(tuple(plan)), parameters
 
 
-def _postgres_join(parts: list[str]) -> str:
+@lru_cache(maxsize=512)
+def _postgres_converts(shape: Shape) -> tuple[Convert, ...]:
+    return _converts(shape, "postgresql", shape.source.count("?"))
+
+
+@lru_cache(maxsize=512)
+def _postgres_sql(plan: Plan) -> str:
+    marks = _Marks()
+    parts = [_sql(shape, rows, marks.of(shape.table)) for shape, rows in plan]
     if len(parts) == 1:
         return parts[0]
     named = ", ".join(f"w{number} AS ({part})" for number, part in enumerate(parts[:-1]))
     return f"WITH {named} {parts[-1]}"
 
 
-def _postgres_sql(write: Write, rows: int, dialect: Dialect) -> str:
-    columns = ", ".join(f'"{name}"' for name in (*write.columns, *write.expressions))
-    casts = {name: f"%s::{_cast(write.table, name, dialect)}" for name in (*write.columns, *write.key)}
-    if write.source:
-        marks = ", ".join(casts[name] for name in write.columns)
-        source = write.source.replace("?", "%s")
-        return f'INSERT INTO "{write.table.name}" ({columns}) SELECT {marks}, {write.suffix} {source}'
-    if write.key:
-        assignments = ", ".join(f'"{name}" = {casts[name]}' for name in write.columns)
-        where = " AND ".join(f'"{name}" = {casts[name]}' for name in write.key)
-        return f'UPDATE "{write.table.name}" SET {assignments} WHERE {where}'
-    one = "(" + ", ".join(casts[name] for name in write.columns) + ")"
-    return f'INSERT INTO "{write.table.name}" ({columns}) VALUES {", ".join([one] * rows)} {write.suffix}'
+@lru_cache(maxsize=64)
+def _postgres_claims(shapes: tuple[ClaimShape, ...], looks: tuple[str, ...]) -> tuple[str, tuple[Convert, ...]]:
+    """One statement. Each claim yields one row, so their product is one row too.
+
+    Each waits for the one before: two requests that want the same rows then lock them in the same order.
+    """
+    marks = _Marks()
+    parts, wanted, converts = [], [], []
+    for number, shape in enumerate(shapes):
+        sql = shape.sql(marks.of(shape.table), after=f"c{number - 1}" if number else "")
+        parts.append(f"c{number} AS ({sql})")
+        wanted += [f'c{number}."{name}"' for name in shape.returning]
+        converts += [bound(shape.table.c[name].type, "postgresql") for name in shape.columns]
+    wanted += [f"({_numbered(look, marks.next)})" for look in looks]
+    answers = f"SELECT {', '.join(wanted)}"
+    if not parts:
+        return answers, ()
+    source = ", ".join(f"c{number}" for number in range(len(parts)))
+    return f"WITH {', '.join(parts)} {answers} FROM {source}", tuple(converts)
 
 
-_casts: dict[tuple[str, str], str] = {}
-
-
-def _cast(table: Table, column: str, dialect: Dialect) -> str:
-    at = (table.name, column)
-    if at not in _casts:
-        _casts[at] = table.c[column].type.dialect_impl(dialect).compile(dialect=dialect)
-    return _casts[at]
+def _numbered(sql: str, mark: Mark) -> str:
+    """`sql` with its question marks spelled by `mark`."""
+    first, *others = sql.split("?")
+    return first + "".join(mark("") + piece for piece in others)

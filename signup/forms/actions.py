@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import literal_column, select
 
-from signup.core.db import Session
+from signup.core.db import Look, Session, database
 from signup.core.errors import Conflict, Invalid, NotFound
 from signup.core.values import LOCALES, Actor, new_id
 from signup.eventlog.kinds import EventType
@@ -165,6 +165,15 @@ def set_closed(session: Session, controller_id: str, slug: str, closed: bool) ->
 
 
 _CONTROLLER_FIELDS = tuple(ControllerView.__dataclass_fields__)
+# Everything of a form that may change, as one text: two equal stamps are the same form.
+_STAMP = " || '\n' || ".join(
+    [
+        "CAST(form.closed AS TEXT)",
+        "form.allowed_origins",
+        "CAST(form.live_version AS TEXT)",
+        *(f"controller.{name}" for name in _CONTROLLER_FIELDS),
+    ]
+)
 _VIEW = (
     Form.id,
     Form.slug,
@@ -176,6 +185,7 @@ _VIEW = (
     FormVersion.locale,
     FormVersion.definition,
     FormVersion.sha256,
+    literal_column(_STAMP),
     *(getattr(Controller, name) for name in _CONTROLLER_FIELDS),
 )
 
@@ -184,6 +194,35 @@ def _view(row: Sequence[Any]) -> FormView:
     form, controller = row[: -len(_CONTROLLER_FIELDS)], row[-len(_CONTROLLER_FIELDS) :]
     values = (*form[:3], tuple(form[3]), *form[4:], ControllerView(*controller))
     return FormView(*values)
+
+
+# How many forms one process remembers.
+MAX_RECENT = 1000
+
+
+def recent(slug: str) -> FormView | None:
+    """The form as this process read it last. It may have changed since; its `stamp` tells."""
+    found: FormView | None = database().memory.get(slug)
+    return found
+
+
+def read_again(session: Session, slug: str) -> FormView:
+    """Like `in_force`, and remembered for `recent`."""
+    memory = database().memory
+    memory.pop(slug, None)
+    view = in_force(session, slug)
+    if len(memory) >= MAX_RECENT:
+        memory.clear()
+    memory[slug] = view
+    return view
+
+
+def stamp(view: FormView) -> Look:
+    """The question for the stamp that the form has now; it is `view.stamp` unless the form has changed."""
+    return Look(
+        f"SELECT {_STAMP} FROM form JOIN controller ON controller.id = form.controller_id WHERE form.id = ?",  # noqa: S608
+        [view.id],
+    )
 
 
 def in_force(session: Session, slug: str) -> FormView:

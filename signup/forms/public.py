@@ -18,8 +18,8 @@ from signup.core.values import EmailAddress, clean_text, utc_now
 from signup.forms import actions as forms
 from signup.forms import pages, rules
 from signup.forms.rules import FieldError, FormView
-from signup.subscriptions import requests
-from signup.subscriptions.requests import SignupRequest
+from signup.subscriptions import presses, requests
+from signup.subscriptions.presses import SignupRequest
 from signup.web import errors as web_errors
 from signup.web.request import client_info, config, speak, wants_json
 
@@ -58,8 +58,12 @@ def preflight(slug: str) -> Response:
 @blueprint.post("/f/<slug>", provide_automatic_options=False)
 def submit(slug: str) -> Response:
     data = _body()
+    view = forms.recent(slug)
+    if view is not None and (answer := _accept(view, data)) is not None:
+        return answer
+    # Unknown here, changed since, or refused by what may be an old copy: only the form as it is now can refuse.
     with reading() as session:
-        live = forms.in_force(session, slug)
+        live = forms.read_again(session, slug)
         view, step_up = _version_meant(session, live, data)
     _speak(live)
     if live.closed:
@@ -69,6 +73,29 @@ def submit(slug: str) -> Response:
         step_up.append(FieldError("origin", "unlisted"))
     if checked.errors or step_up or checked.email is None:
         return _again(live, checked.form, checked.errors, step_up)
+    return _request(live, view, checked, data)
+
+
+def _accept(view: FormView, data: MultiDict[str, str]) -> Response | None:
+    """The answer, when the form as this process knows it accepts `data` and has not changed meanwhile."""
+    stated = data.get("form_version")
+    origin = request.headers.get("Origin")
+    if view.closed or (stated and stated != str(view.version)):
+        return None
+    checked = rules.check(view, data)
+    if checked.email is None or checked.errors:
+        return None
+    if not rules.origin_allowed(view.allowed_origins, origin, config().public_url):
+        return None
+    _speak(view)
+    try:
+        return _request(view, view, checked, data)
+    except presses.Outdated:
+        return None
+
+
+def _request(live: FormView, view: FormView, checked: rules.Checked, data: MultiDict[str, str]) -> Response:
+    assert checked.email is not None  # noqa: S101 - it was checked
     try:
         with transaction() as session:
             handle = requests.request(session, view, _ask(view, checked, data, checked.email), now=utc_now())

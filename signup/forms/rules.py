@@ -35,6 +35,7 @@ class FormView:
     locale: str
     definition: Mapping[str, Any]
     sha256: str
+    stamp: str  # changes with anything of the form or its controller
     controller: ControllerView
 
     @property

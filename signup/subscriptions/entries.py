@@ -24,7 +24,7 @@ from signup.forms import actions as forms
 from signup.forms.rules import FormView
 from signup.purposes import actions as purposes
 from signup.purposes.models import LegalBasis
-from signup.subscriptions import endings, links, payload, requests
+from signup.subscriptions import endings, links, payload, presses, requests
 from signup.subscriptions.models import Subscription
 from signup.subscriptions.states import EndReason, Ground, Status
 
@@ -87,7 +87,7 @@ def _ask(session: Session, controller_id: str, entry: Entry, caller: Caller, *, 
     view = _form(session, controller_id, entry)
     offered = [item["slug"] for item in view.purposes]
     _known(entry.purposes, offered)
-    ask = requests.SignupRequest(
+    ask = presses.SignupRequest(
         email=entry.email,
         purposes=tuple(slug for slug in offered if slug in (entry.purposes or offered)),
         render_id=None,

@@ -18,7 +18,7 @@ from signup.forms.rules import FormView
 from signup.mail import compose
 from signup.mail.models import Message, MessageState
 from signup.subscriptions import links
-from signup.subscriptions.models import Confirmation, Subscription
+from signup.subscriptions.models import Confirmation
 from signup.subscriptions.states import ConfirmationState
 
 
@@ -44,10 +44,13 @@ def open_confirmation(
     items: Sequence[Mapping[str, str]],
     asked: Asked,
     *,
-    replaces: Confirmation | None,
+    replaces: str | None,
     now: datetime,
 ) -> dict[str, Any]:
     """One question is open, with its mail queued or held; the one before is replaced.
+
+    Args:
+        replaces: id of the one before.
 
     Returns:
         The disclosures that tie the event to the mail and its token.
@@ -125,16 +128,16 @@ def hold(
     )
 
 
-def _replace(session: Session, old: Confirmation, *, now: datetime) -> None:
+def _replace(session: Session, old_id: str, *, now: datetime) -> None:
     """The older question is closed before the new one is written: the index allows one open question.
 
     Its mail, if it has not left yet, stays here: two mails with one of them dead would only confuse.
     """
     for model, where, values in (
-        (Confirmation, Confirmation.id == old.id, {"state": ConfirmationState.REPLACED, "closed_at": now}),
+        (Confirmation, Confirmation.id == old_id, {"state": ConfirmationState.REPLACED, "closed_at": now}),
         (
             Message,
-            (Message.confirmation_id == old.id) & (Message.state == MessageState.QUEUED),
+            (Message.confirmation_id == old_id) & (Message.state == MessageState.QUEUED),
             {"state": MessageState.CANCELLED, "reason": "a newer mail replaced it"},
         ),
     ):
@@ -145,7 +148,7 @@ def queue_notice(
     session: Session,
     view: FormView,
     found: Found,
-    subscription: Subscription,
+    link_of: tuple[str, int],
     given: frozenset[str],
     *,
     page_host: str | None,
@@ -153,12 +156,15 @@ def queue_notice(
 ) -> str:
     """A mail is queued that says: you are signed up already, nothing changes.
 
+    Args:
+        link_of: id and epoch of the subscription that its link ends.
+
     Returns:
         Its Message-ID.
     """
     items = [item for item in view.purposes if item["id"] in given]
     values = {
-        "unsubscribe_url": links.unsubscribe_url(session, subscription.id, subscription.epoch),
+        "unsubscribe_url": links.unsubscribe_url(session, *link_of),
         **_when_and_where(session, view, page_host, now=now),
     }
     wording = _wording(session, "already", view, items)

@@ -47,7 +47,7 @@ def resend_to(
     if newest is None or view.closed or _blocked(session, controller_id, address, now=now):
         return False
     budget = limits.address_budget_key(session, controller_id, address.comparable)
-    spent = limits.lock(session, [budget], now=now)[budget]
+    spent = limits.lock(session, budget, now=now)
     if limits.remaining_seconds(spent, limits.ADDRESS_MAIL, now=now):
         return False
     shown = forms.by_version_id(session, newest.form_version_id)
@@ -58,7 +58,7 @@ def resend_to(
     subject = Subject(contact_id, contacts.open_key(session, contact_id))
     asked = questions.Asked(newest.subscription_id or "", newest.act_id, newest.page_host)
     recipient = Found(subject, email, fresh=False)
-    link = questions.open_confirmation(session, shown, recipient, items, asked, replaces=newest, now=now)
+    link = questions.open_confirmation(session, shown, recipient, items, asked, replaces=newest.id, now=now)
     limits.save(session, budget, limits.spend(spent, limits.ADDRESS_MAIL, now=now))
     fields = {
         "form": view.slug,
