@@ -177,7 +177,7 @@ def _lent_identity(folder: Path) -> dict[str, Any]:
     return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
-def _initdb(binaries: Path, folder: Path, password: str, identity: dict[str, Any]) -> None:
+def _initdb(binaries: Path, folder: Path, password: str, identity: dict[str, Any], *more: str) -> None:
     secret = folder / "password"
     secret.write_text(password)
     # initdb runs as the lent account; the folder above keeps everybody else out.
@@ -186,6 +186,7 @@ def _initdb(binaries: Path, folder: Path, password: str, identity: dict[str, Any
         [
             *(binaries / "initdb", "-D", folder / "data", "-U", "postgres", "--no-sync", "-E", "UTF8", "--no-locale"),
             *("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={secret}"),
+            *more,
         ],
         check=True,
         stdout=subprocess.DEVNULL,

@@ -54,11 +54,11 @@ class Receiver:
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._server = _Server(self)
+        self._server.server_activate()
         if tls:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port: int = self._server.server_address[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def wait(self, count: int = 1, *, seconds: float = 10.0) -> list[Request]:
         """At least `count` requests, in the order they were read."""
@@ -74,12 +74,27 @@ class Receiver:
             return self.answers.pop(0) if self.answers else self.default
 
     def start(self) -> None:
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
+
+    def go_down(self) -> None:
+        """New connections are refused; nobody else can take the port meanwhile."""
+        self._server.shutdown()
+        self._thread.join(5)
+        self._server.server_close()
+        # Bound and not listening: a connection is refused.
+        self._server = _Server(self, self.port)
+
+    def come_up(self) -> None:
+        """Requests are answered again, on the same port."""
+        self._server.server_activate()
+        self.start()
 
     def stop(self) -> None:
         self.stopping.set()
-        self._server.shutdown()
-        self._thread.join(5)
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join(5)
         self._server.server_close()
 
 
@@ -87,9 +102,10 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, owner: Receiver) -> None:
+    def __init__(self, owner: Receiver, port: int = 0) -> None:
         self.owner = owner
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", port), _Handler, bind_and_activate=False)
+        self.server_bind()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is what many of these tests are about."""

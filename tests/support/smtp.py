@@ -39,6 +39,7 @@ class Behaviour:
     drop_after_data: int = 0  # so many are complete, recorded, and then the connection ends without a reply
     hang_in_data: bool = False  # a complete message gets no reply until the server stops
     hang_at_greeting: bool = False  # a new connection is accepted and nothing is said
+    slow_seconds: float = 0.0  # each RCPT is answered so late
 
 
 class ScriptedSmtp:
@@ -52,6 +53,7 @@ class ScriptedSmtp:
         self.commands: list[str] = []
         self.connections = 0
         self.attempts = 0  # RCPT commands seen
+        self.unanswered: list[Received] = []  # those of `received` whose sender never heard of it
         self._starttls, self._implicit_tls, self.login = starttls, implicit_tls, login
         self.implicit_tls = implicit_tls is not None
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -76,6 +78,26 @@ class ScriptedSmtp:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._socket.close()
+
+    def go_down(self) -> None:
+        """Every connection is cut, and new ones are refused; nobody else can take the port meanwhile."""
+        asyncio.run_coroutine_threadsafe(self._close_door(), self._loop).result(10)
+
+    def come_up(self) -> None:
+        """The server takes mails again, on the same port."""
+        asyncio.run_coroutine_threadsafe(self._open_door(), self._loop).result(10)
+
+    async def _close_door(self) -> None:
+        self._server.close()
+        for session in self._sessions:
+            session.abort()
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Bound and not listening: a connection is refused.
+        self._socket.bind((self.host, self.port))
+
+    async def _open_door(self) -> None:
+        self._server = await self._loop.create_server(self.new_session, sock=self._socket, ssl=self._implicit_tls)
 
     def new_session(self) -> SMTP:
         self.connections += 1
@@ -106,10 +128,9 @@ class ScriptedSmtp:
 
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
-        listening = self._loop.create_server(self.new_session, sock=self._socket, ssl=self._implicit_tls)
-        server = self._loop.run_until_complete(listening)
+        self._loop.run_until_complete(self._open_door())
         self._loop.run_forever()
-        server.close()
+        self._server.close()
         self._loop.run_until_complete(self._hang_up())
         self._loop.close()
 
@@ -131,6 +152,7 @@ class _Session(SMTP):
     def __init__(self, owner: ScriptedSmtp, number: int, **options: Any) -> None:
         super().__init__(self, **options)
         self.owner, self.number = owner, number
+        self.unanswered: Received | None = None
 
     async def _handle_client(self) -> None:
         if self.owner.behaviour.hang_at_greeting:
@@ -138,6 +160,9 @@ class _Session(SMTP):
         await super()._handle_client()
 
     def abort(self) -> None:
+        if self.unanswered:
+            self.owner.unanswered.append(self.unanswered)
+            self.unanswered = None
         if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()
 
@@ -155,6 +180,8 @@ class _Session(SMTP):
     ) -> str:
         owner, behaviour = self.owner, self.owner.behaviour
         owner.attempts += 1
+        if behaviour.slow_seconds:
+            await asyncio.sleep(behaviour.slow_seconds)
         if behaviour.refuse_all or address in behaviour.refuse_rcpt:
             return "550 5.1.1 no such mailbox"
         if behaviour.greylist > 0:
@@ -172,6 +199,7 @@ class _Session(SMTP):
             self.abort()
             return
         await super().smtp_DATA(arg)
+        self.unanswered = None
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         behaviour = self.owner.behaviour
@@ -180,16 +208,15 @@ class _Session(SMTP):
         if behaviour.data_reply:
             return behaviour.data_reply
         queue_id = self.owner.next_queue_id()
-        self.owner.received.append(
-            Received(
-                mail_from=envelope.mail_from or "",
-                rcpt_tos=tuple(envelope.rcpt_tos),
-                content=bytes(envelope.original_content or b""),
-                queue_id=queue_id,
-                tls=session.ssl is not None or self.owner.implicit_tls,
-                session=self.number,
-            )
+        self.unanswered = Received(
+            mail_from=envelope.mail_from or "",
+            rcpt_tos=tuple(envelope.rcpt_tos),
+            content=bytes(envelope.original_content or b""),
+            queue_id=queue_id,
+            tls=session.ssl is not None or self.owner.implicit_tls,
+            session=self.number,
         )
+        self.owner.received.append(self.unanswered)
         if behaviour.drop_after_data > 0:
             behaviour.drop_after_data -= 1
             self.abort()

@@ -91,3 +91,13 @@ def test_an_error_status_reaches_the_client_when_scripted() -> None:
             urllib.request.urlopen(receiver.url, timeout=10)
         assert (error.value.code, error.value.read()) == (410, b"gone")
         error.value.close()
+
+
+def test_connections_are_refused_until_it_comes_up_again_when_it_is_down() -> None:
+    with running_receiver() as receiver:
+        receiver.go_down()
+        with pytest.raises(ConnectionRefusedError):
+            _connect(receiver).request("GET", "/")
+        receiver.come_up()
+        with urllib.request.urlopen(receiver.url, timeout=10) as response:
+            assert response.status == 200

@@ -143,3 +143,20 @@ def test_mail_is_taken_only_after_login_when_one_is_set() -> None:
             client.login("me", "pass")
             client.sendmail("from@example.org", "a@example.org", MESSAGE)
         assert len(server.wait()) == 1
+
+
+def test_connections_are_refused_until_it_comes_up_again_when_it_is_down(smtp_server: ScriptedSmtp) -> None:
+    smtp_server.go_down()
+    with pytest.raises(ConnectionRefusedError):
+        _client(smtp_server)
+    smtp_server.come_up()
+    _send(smtp_server)
+    assert len(smtp_server.wait()) == 1
+
+
+def test_a_mail_is_known_as_unanswered_when_its_answer_got_lost(smtp_server: ScriptedSmtp) -> None:
+    smtp_server.behaviour.drop_after_data = 1
+    with pytest.raises(smtplib.SMTPServerDisconnected):
+        _send(smtp_server)
+    _send(smtp_server)
+    assert smtp_server.unanswered == smtp_server.wait(2)[:1]
