@@ -158,14 +158,39 @@ _ASKED_AGAIN = (
 )
 
 
-def give(session: Session, controller_id: str, contact_id: str, purpose_ids: Sequence[str], *, now: datetime) -> None:
-    """The requested consents for these purposes are given from `now` on.
+@dataclass(frozen=True)
+class Answered:
+    """The question to which somebody said yes, and the wording that it showed for each of its purposes."""
+
+    act_id: str
+    form_version_id: str
+    purpose_ids: Sequence[str]
+    wording: Mapping[str, Mapping[str, str]]  # purpose id to text, text_sha256
+
+
+def give(session: Session, controller_id: str, contact_id: str, answered: Answered, *, now: datetime) -> None:
+    """The requested consents for these purposes are given from `now` on, in the words that were answered.
+
+    A later sign-up on another form may have asked the same in other words; nobody said yes to those.
 
     Rule: GDPR 7(1); only the explicit confirmation makes a consent.
     """
-    _move(
-        session, controller_id, contact_id, purpose_ids, ConsentState.REQUESTED, state=ConsentState.GIVEN, given_at=now
-    )
+    for purpose_id in answered.purpose_ids:
+        words = answered.wording.get(purpose_id, {})
+        values = {name: words[name] for name in ("text", "text_sha256") if name in words}
+        if values:
+            values["form_version_id"] = answered.form_version_id
+        _move(
+            session,
+            controller_id,
+            contact_id,
+            [purpose_id],
+            ConsentState.REQUESTED,
+            state=ConsentState.GIVEN,
+            given_at=now,
+            act_id=answered.act_id,
+            **values,
+        )
 
 
 def withdraw(

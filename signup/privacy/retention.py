@@ -139,7 +139,9 @@ def expire(session: Session, *, now: datetime) -> int:
     ours = contacts.lock(session, [owner for owner in dict.fromkeys(owners) if owner])
     # Only now: until the contact was ours, its owner could still confirm or ask again.
     due = session.scalars(
-        select(Confirmation).where(IS_OPEN, Confirmation.expires_at <= now, Confirmation.contact_id.in_(ours))
+        select(Confirmation)
+        .where(IS_OPEN, Confirmation.expires_at <= now, Confirmation.contact_id.in_(ours))
+        .order_by(Confirmation.expires_at)
     ).all()
     for question in due:
         question.state = ConfirmationState.EXPIRED

@@ -145,7 +145,11 @@ def confirm(session: Session, ident: bytes, *, client: ClientInfo, page_seconds:
     if not question.asked:
         return _nothing_asked(session, question, now=now)
     session.change(Confirmation, {"id": confirmation.id}, {"state": ConfirmationState.CONFIRMED, "closed_at": now})
-    consents.give(session, controller_id, contact_id, confirmation.purpose_ids, now=now)
+    words = {item["id"]: item for item in question.view.purposes}
+    answered = consents.Answered(
+        confirmation.act_id, confirmation.form_version_id, [item.purpose_id for item in question.asked], words
+    )
+    consents.give(session, controller_id, contact_id, answered, now=now)
     first = subscription.status is not Status.ACTIVE
     changes: dict[str, Any] = {"version": subscription.version + 1, "updated_at": now}
     if first:
@@ -180,7 +184,9 @@ def _tell(
     version = subscription.version + 1
     standing = payload.Standing(subscription.id, contact_id, Status.ACTIVE.value, ground, version, subscription.epoch)
     held = consents.of_contact(session, controller_id, contact_id)
-    act = [item for item in held if item.purpose_id in confirmation.purpose_ids]
+    # What an earlier question of these gave already belongs to that act.
+    given = {item.purpose_id for item in question.asked}
+    act = [item for item in held if item.purpose_id in given]
     data = payload.data(session, standing, question.email, held, act)
     publish(session, controller_id, kind.value, data, now=now, event_id=event_id, subject=subject)
 
