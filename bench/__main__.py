@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import mails, signup, table
+from bench import mails, scale, signup, table
 from bench.measuring import POSTGRESQL, SQLITE, Measure, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +18,7 @@ PAGE = ROOT / "docs" / "performance.md"
 MEASURES: dict[str, tuple[str, Measure]] = {
     "sign-up": ("Sign-up against a Flask hello", signup.run),
     "mails": ("Mails out, sign-ups in", mails.run),
+    "scale": ("Ten thousand and a million contacts", scale.run),
 }
 
 

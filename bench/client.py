@@ -1,6 +1,7 @@
 """The load: one process, a few keep-alive connections, no HTTP library, so that the servers get the CPU.
 
-Reads one job as JSON from standard input and writes one JSON answer to standard output.
+Reads jobs as JSON from standard input and writes their answers as JSON to standard output. Several jobs take turns in
+slices: whatever slows the machine then slows all of them.
 """
 
 from __future__ import annotations
@@ -32,15 +33,16 @@ def requests_of(job: dict) -> Iterator[bytes]:
     """The requests to send, as raw bytes.
 
     A `template` is numbered: %(number)s, and %(ip)s in a network of its own, so that no budget is shared.
-    A `file` holds one path a line, each used once.
+    A `file` holds one path a line, with a body after a tab, each used once.
     """
     if "file" in job:
         lines = Path(job["file"]).read_text().splitlines()
-        for path in lines[job["first"] : job["first"] + job["count"]]:
-            yield (job["template"] % {"path": path}).encode()
+        for line in lines[job["first"] : job["first"] + job["count"]]:
+            path, _, body = line.partition("\t")
+            yield (job["template"] % {"path": path, "body": body, "length": len(body)}).encode()
         return
     template, number = job["template"], job["first"]
-    while True:
+    while not job["count"] or number < job["first"] + job["count"]:
         ip = f"{20 + (number >> 16) % 80}.{number >> 8 & 255}.{number & 255}.7"
         yield (template % {"number": f"{number:09d}", "ip": ip}).encode()
         number += 1
@@ -48,6 +50,8 @@ def requests_of(job: dict) -> Iterator[bytes]:
 
 class Load:
     def __init__(self, job: dict) -> None:
+        self.job = job
+        self.seconds = self.cpu_seconds = 0.0
         self.address = (job["host"], job["port"])
         self.requests = requests_of(job)
         self.statuses: Counter[str] = Counter()
@@ -56,11 +60,13 @@ class Load:
         self.open: dict[int, Connection] = {}
         self.deadline = 0.0
 
-    def run(self, connections: int, seconds: float) -> float:
-        """Every connection sends one request after the other for so long; returns the seconds it took."""
-        started = time.perf_counter()
-        self.deadline = started + seconds
-        for _ in range(connections):
+    def slice(self, slices: int) -> None:
+        """One of so many parts of the job: every connection sends one request after the other."""
+        started, cpu = time.perf_counter(), time.process_time()
+        self.deadline = started + self.job["seconds"] / slices
+        # Rounded up, so that a job of one request is done in its first slice.
+        self.left = -(-self.job["count"] // slices) if self.job["count"] else sys.maxsize
+        for _ in range(self.job["connections"]):
             self.connect()
         while self.open:
             ready = self.poll.poll(SILENCE_SECONDS)
@@ -69,7 +75,16 @@ class Load:
                 break
             for descriptor, _ in ready:
                 self.readable(self.open[descriptor])
-        return time.perf_counter() - started
+        self.seconds += time.perf_counter() - started
+        self.cpu_seconds += time.process_time() - cpu
+
+    def answer(self) -> dict:
+        return {
+            "seconds": self.seconds,
+            "statuses": self.statuses,
+            "milliseconds": self.milliseconds,
+            "cpu_seconds": self.cpu_seconds,
+        }
 
     def connect(self) -> None:
         connection = Connection(socket.create_connection(self.address))
@@ -85,7 +100,9 @@ class Load:
         connection.socket.close()
 
     def send(self, connection: Connection) -> None:
-        request = next(self.requests, None) if time.perf_counter() < self.deadline else None
+        in_time = self.left > 0 and time.perf_counter() < self.deadline
+        request = next(self.requests, None) if in_time else None
+        self.left -= 1
         if request is None:
             self.close(connection)
             return
@@ -137,16 +154,12 @@ def body_length(head: bytes) -> int:
 
 
 def main() -> None:
-    job = json.load(sys.stdin)
-    load = Load(job)
-    seconds = load.run(job["connections"], job["seconds"])
-    answer = {
-        "seconds": seconds,
-        "statuses": load.statuses,
-        "milliseconds": load.milliseconds,
-        "cpu_seconds": time.process_time(),
-    }
-    json.dump(answer, sys.stdout)
+    order = json.load(sys.stdin)
+    loads = [Load(job) for job in order["jobs"]]
+    for _ in range(order["slices"]):
+        for load in loads:
+            load.slice(order["slices"])
+    json.dump([load.answer() for load in loads], sys.stdout)
 
 
 if __name__ == "__main__":

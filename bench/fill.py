@@ -21,7 +21,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, select, text
 
 from bench import people
-from bench.people import CONFIRMED, ENDED, PENDING, Filled, Person, Sample
+from bench.people import CONFIRMED, ENDED, FULL_EVERY, PENDING, Crowd, Filled, Person, Sample
 from signup.app import create_app
 from signup.contacts import actions as contacts
 from signup.core.config import Config
@@ -44,8 +44,6 @@ DAY = re.compile(r"^(\d{4}-\d{2}-\d{2})(T\d{2}:\d{2}:\d{2}\.\d{3}Z)$")
 BATCH = 50_000
 # One person in five has left again.
 ENDED_EVERY = 5
-# Only one person in so many keeps the long rows, or a million people would take fifty gigabytes.
-FULL_EVERY = 10
 SHORT_BYTES = 200
 TOPIC = "product-news"
 # Counted by network, kept for a day, or nobody's own.
@@ -152,9 +150,10 @@ class Filler:
         self.sqlite = engine.dialect.name == "sqlite"
         self.today = utc_now().date()
 
-    def add(self, kind: str, count: int) -> None:
+    def add(self, kind: str, count: int, *, for_one_run: bool = False) -> None:
         """`count` more people of this kind."""
-        sample, first = self.filled.samples[kind], self.filled.next_number
+        sample = self.filled.samples[kind]
+        crowd = Crowd(kind, self.filled.next_number, count, self.today, for_one_run)
         with self.engine.connect() as connection:
             if self.sqlite:
                 connection.exec_driver_sql("COMMIT")
@@ -166,16 +165,16 @@ class Filler:
                 # Every reference is right by construction.
                 connection.exec_driver_sql("SET session_replication_role = replica")
                 connection.exec_driver_sql("SET synchronous_commit = off")
-            self._people(connection, sample, first, count)
+            self._people(connection, sample, crowd)
             last = connection.execute(text("SELECT coalesce(max(seq), 0) FROM publication")).scalar() or 0
             for table, row in sample.rows:
-                last += self._copy(connection, sample, table, row, last, first)
+                last += self._copy(connection, sample, table, row, last - crowd.first)
             connection.exec_driver_sql("DROP TABLE people")
             connection.commit()
             connection.invalidate()
-        self.filled.ranges.append((kind, first, count))
+        self.filled.crowds.append(crowd)
 
-    def _people(self, connection: Connection, sample: Sample, first: int, count: int) -> None:
+    def _people(self, connection: Connection, sample: Sample, crowd: Crowd) -> None:
         days = sorted({day for _, row in sample.rows for day in self._days(sample, row)})
         binary = "BLOB" if self.sqlite else "BYTEA"
         columns = ["number BIGINT", "full_ INTEGER", "shift INTEGER", "stem TEXT", "email TEXT"]
@@ -186,7 +185,7 @@ class Filler:
                 self._person(
                     sample, person, days, people.hashes(session, self.filled.controller_id, sample, person, TOPIC)
                 )
-                for person in people.people(sample, first, count, self.today)
+                for person in people.people(sample, crowd)
             ]
         if self.sqlite:
             marks = ", ".join("?" for _ in columns)
@@ -207,14 +206,12 @@ class Filler:
         matches = [DAY.match(value) for value in row.values() if isinstance(value, str)]
         return [(date.fromisoformat(match[1]) - sample.day).days for match in matches if match]
 
-    def _copy(
-        self, connection: Connection, sample: Sample, table: str, row: dict[str, Any], last: int, first: int
-    ) -> int:
+    def _copy(self, connection: Connection, sample: Sample, table: str, row: dict[str, Any], numbers: int) -> int:
         """This row for everybody in the table of people; returns how many feed numbers it used."""
         values: dict[str, Any] = {}
         parts = []
         for column, value in row.items():
-            parts.append(self._expression(sample, table, column, value, values, last - first))
+            parts.append(self._expression(sample, table, column, value, values, numbers))
         columns = ", ".join(f'"{column}"' for column in row)
         where = "WHERE full_ = 1" if table == "disclosure" else ""
         statement = f'INSERT INTO "{table}" ({columns}) SELECT {", ".join(parts)} FROM people {where}'
@@ -285,16 +282,16 @@ def fill(path: Path, settled: int, extra: dict[str, int]) -> None:
     """The database has this many settled people, and some more of each kind for this run."""
     filled: Filled = pickle.loads(path.read_bytes()) if path.exists() else make_samples()
     filler = Filler(database().engine, filled)
-    started, missing = time.monotonic(), settled - filled.count
+    started, missing = time.monotonic(), settled - filled.settled
     batch = max(1, min(BATCH, settled // (2 * ENDED_EVERY)))
     for number in range(-(-missing // batch)):
         kind = ENDED if number % ENDED_EVERY == ENDED_EVERY - 1 else CONFIRMED
-        filler.add(kind, min(batch, settled - filled.count))
+        filler.add(kind, min(batch, settled - filled.settled))
         path.write_bytes(pickle.dumps(filled))
-        print(f"{filled.count:,} people after {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        print(f"{filled.settled:,} people after {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     for kind, count in extra.items():
         if count:
-            filler.add(kind, count)
+            filler.add(kind, count, for_one_run=True)
     path.write_bytes(pickle.dumps(filled))
     if missing > 0:
         _tidy(filler)

@@ -18,6 +18,8 @@ from signup.subscriptions import links
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 CONFIRMED, ENDED, PENDING = "confirmed", "ended", "pending"
+# Only one person in so many keeps the long rows, or a million people would take fifty gigabytes.
+FULL_EVERY = 10
 # Those who signed up long ago: spread over so many days, none within the last month.
 OLDEST_DAYS, NEWEST_DAYS = 1030, 30
 # Waiting for the click: old enough to lie in the past at any time of day, young enough to be good.
@@ -43,21 +45,37 @@ class Sample:
     contact_core: str
 
 
+@dataclass(frozen=True)
+class Crowd:
+    """People with numbers in a row, made like one sample on one day."""
+
+    kind: str
+    first: int
+    count: int
+    made_on: date
+    for_one_run: bool = False
+
+
 @dataclass
 class Filled:
-    """What a filled database holds: the samples, and which numbers were made like which."""
+    """What a filled database holds: the samples, and who was made like which."""
 
     controller_id: str
     samples: dict[str, Sample]
-    ranges: list[tuple[str, int, int]] = field(default_factory=list)  # kind, first number, how many
+    crowds: list[Crowd] = field(default_factory=list)
 
     @property
     def next_number(self) -> int:
-        return max((first + count for _, first, count in self.ranges), default=0)
+        return max((crowd.first + crowd.count for crowd in self.crowds), default=0)
 
     @property
     def count(self) -> int:
-        return sum(count for _, _, count in self.ranges)
+        return sum(crowd.count for crowd in self.crowds)
+
+    @property
+    def settled(self) -> int:
+        """Those who belong to the database, not to one run."""
+        return sum(crowd.count for crowd in self.crowds if not crowd.for_one_run)
 
 
 @dataclass(frozen=True)
@@ -86,11 +104,11 @@ class Person:
         return "sub_" + self.core(sample.cores.index(sample.subscription_core))
 
 
-def people(sample: Sample, first: int, count: int, today: date) -> Iterator[Person]:
-    """`count` people like `sample`, with days of their own."""
-    age = (today - sample.day).days
+def people(sample: Sample, crowd: Crowd) -> Iterator[Person]:
+    """The people of the crowd, with days of their own."""
+    age = (crowd.made_on - sample.day).days
     midnight = datetime(sample.day.year, sample.day.month, sample.day.day, tzinfo=UTC)
-    for number in range(first, first + count):
+    for number in range(crowd.first, crowd.first + crowd.count):
         back = PENDING_DAYS if sample.kind == PENDING else NEWEST_DAYS + number % (OLDEST_DAYS - NEWEST_DAYS)
         shift = back - age
         moment = midnight - timedelta(days=shift)
