@@ -7,6 +7,7 @@ from flask import current_app
 from sqlalchemy.exc import OperationalError
 
 from signup import demo
+from signup.cli import capacity
 from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
 from signup.core.config import SETTINGS, Config
 from signup.core.db import reading, transaction
@@ -206,6 +207,21 @@ def check_config() -> None:
     if current != queries.newest_migration():
         raise BadInput(f"The database is at migration {current}: run flask db upgrade.")
     click.echo(f"migration          {current}")
+    _check_capacity(config)
+
+
+def _check_capacity(config: Config) -> None:
+    processes = capacity.planned()
+    click.echo(f"gunicorn           {processes.web} processes with {processes.threads} threads")
+    problem = capacity.too_many_threads(processes)
+    if problem:
+        raise BadInput(problem)
+    if config.sqlite:
+        return
+    with reading() as session:
+        found = capacity.server(session)
+    for line in capacity.connections(processes, found):
+        click.echo(line)
 
 
 COMMANDS = (controller, form, check_config)
