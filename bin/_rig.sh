@@ -1,4 +1,4 @@
-# What only the tests need besides Python packages: a browser and one npm package.
+# What only the tests need besides Python packages: a browser, one npm package, proxies and checkers.
 # A test that misses its part is skipped and says why; with CI=true it fails (tests/support/needs.py).
 
 installed_browser() {
@@ -56,5 +56,32 @@ provide_node_packages() {
         printf '%s\n' "$wanted" >"$stamp"
     else
         say "npm could not install them: the tests against JavaScript receivers will tell."
+    fi
+}
+
+# Unpacked and not installed: nothing is started, no root is needed, the machine stays as it is.
+provide_programs() {
+    folder=.cache/programs
+    wanted=""
+    have nginx || [ -x /usr/sbin/nginx ] || [ -x $folder/usr/sbin/nginx ] || wanted="$wanted nginx"
+    have caddy || [ -x $folder/usr/bin/caddy ] || wanted="$wanted caddy"
+    have promtool || [ -x $folder/usr/bin/promtool ] || wanted="$wanted prometheus"
+    have systemd-analyze || [ -x $folder/usr/bin/systemd-analyze ] || wanted="$wanted systemd"
+    [ -n "$wanted" ] || return 0
+    if ! have apt-get || ! have dpkg-deb; then
+        say "Not found and not to be had here:$wanted. The tests of deploy/ will tell."
+        return 0
+    fi
+    say "Getting for the tests of deploy/:$wanted"
+    mkdir -p $folder/packages
+    # shellcheck disable=SC2086 # one word for each package
+    if (cd $folder/packages && apt-get download -qq $wanted >&2 2>&1) ||
+        { [ "$(id -u)" = 0 ] && apt-get update -qq >&2 && (cd $folder/packages && apt-get download -qq $wanted >&2); }; then
+        for package in $folder/packages/*.deb; do
+            dpkg-deb -x "$package" $folder
+        done
+        rm -r $folder/packages
+    else
+        say "They could not be had: the tests of deploy/ will tell."
     fi
 }
