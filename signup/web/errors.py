@@ -10,11 +10,11 @@ from flask import Flask, jsonify, make_response, render_template, request
 from flask_babel import gettext as _
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response
 
 from signup.core import errors
-from signup.web.request import wants_json
+from signup.web.request import FormRequest, wants_json
 
 log = logging.getLogger(__name__)
 
@@ -113,13 +113,28 @@ def page(status: int, *, message: str | None = None, retry_after: int | None = N
 
 
 def bound_body() -> None:
-    """A body that does not say its length is read here, up to the limit, so that none is cut without a word."""
+    """A body is read here, up to the limit, so that none is cut without a word: neither by us nor on its way.
+
+    Raises:
+        RequestEntityTooLarge: it has no stated length and is above the limit.
+        BadRequest: less came than the client said, or its chunks are none.
+
+    Rule: RFC 9112 8, an incomplete message must not be taken for a whole one.
+    """
     environ = request.environ
-    if "chunked" not in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+    chunked = "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+    said = MAX_BODY_BYTES + 1 if chunked else request.content_length or 0
+    if not chunked and not 0 < said <= MAX_BODY_BYTES:
         return
-    body = environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
-    if len(body) > MAX_BODY_BYTES:
+    try:
+        body = environ["wsgi.input"].read(said)
+    except Exception:
+        # Each server has exceptions of its own for bytes that are no body; all of them are the client's doing.
+        raise BadRequest from None
+    if chunked and len(body) > MAX_BODY_BYTES:
         raise RequestEntityTooLarge
+    if not chunked and len(body) < said:
+        raise BadRequest
     environ["wsgi.input"] = io.BytesIO(body)
     environ["CONTENT_LENGTH"] = str(len(body))
 
@@ -144,6 +159,7 @@ def _answer(
 
 def install(app: Flask) -> None:
     """Every error of `app` becomes an answer that says what to do."""
+    app.request_class = FormRequest
 
     @app.errorhandler(errors.DomainError)
     def domain_error(error: errors.DomainError) -> Response:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from flask import Request, current_app, g
+from werkzeug.exceptions import BadRequest
+from werkzeug.formparser import FormDataParser
 from werkzeug.wrappers import Response
 
 from signup.core.config import Config
@@ -16,6 +18,23 @@ PUBLIC_CSP: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 MAX_USER_AGENT = 500
+
+
+class WholeFormParser(FormDataParser):
+    """Reads a form, or says that it cannot: a garbled multipart body is not an empty form."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "silent": False})
+
+    def parse(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().parse(*arguments, **options)
+        except ValueError:
+            raise BadRequest from None
+
+
+class FormRequest(Request):
+    form_data_parser_class = WholeFormParser
 
 
 def config() -> Config:
