@@ -59,6 +59,16 @@ class PlainGroup(PlainCommand, AppGroup):
     """A group whose usage errors, and those of all commands in it, are one line."""
 
 
+class Commands(PlainGroup):
+    """All commands of the application; `flask` asks here for a name that is not its own."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        found = super().get_command(ctx, cmd_name)
+        if found is None:
+            raise BadInput(f"No such command {cmd_name!r}. See flask --help.")
+        return found
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """A broken rule becomes one line for the operator."""

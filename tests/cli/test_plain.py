@@ -12,6 +12,8 @@ from flask import Flask
 from signup import cli
 from signup.cli.common import BadInput, plain_errors
 from signup.core.errors import Conflict, Invalid
+from tests.conftest import Place, environment
+from tests.support.servers import clean_environment, run_flask
 
 MODULES = (cli.setup, cli.keys, cli.webhooks, cli.transfer, cli.operate)
 
@@ -102,6 +104,13 @@ def test_one_line_names_the_choice_when_the_command_is_missing(app: Flask, words
 )
 def test_one_line_names_the_value_when_it_does_not_fit(app: Flask, words: list[str], told: str) -> None:
     assert told in said(app.test_cli_runner().invoke(args=words))
+
+
+@pytest.mark.slow
+def test_one_line_is_said_when_flask_knows_no_such_command(place: Place) -> None:
+    done = run_flask("nonsense", "more", environ=clean_environment(**environment(place.folder)))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == ["Error: No such command 'nonsense'. See flask --help."]
 
 
 @pytest.mark.usefixtures("demo")
