@@ -59,6 +59,11 @@ provide_node_packages() {
     fi
 }
 
+fetch_package() {
+    apt-get download -qq "$1" >&2 && return
+    [ "$(id -u)" = 0 ] && apt-get update -qq >&2 && apt-get download -qq "$1" >&2
+}
+
 # Unpacked and not installed: nothing is started, no root is needed, the machine stays as it is.
 provide_programs() {
     folder=.cache/programs
@@ -74,14 +79,12 @@ provide_programs() {
     fi
     say "Getting for the tests of deploy/:$wanted"
     mkdir -p $folder/packages
-    # shellcheck disable=SC2086 # one word for each package
-    if (cd $folder/packages && apt-get download -qq $wanted >&2 2>&1) ||
-        { [ "$(id -u)" = 0 ] && apt-get update -qq >&2 && (cd $folder/packages && apt-get download -qq $wanted >&2); }; then
-        for package in $folder/packages/*.deb; do
-            dpkg-deb -x "$package" $folder
-        done
-        rm -r $folder/packages
-    else
-        say "They could not be had: the tests of deploy/ will tell."
-    fi
+    for package in $wanted; do
+        if (cd $folder/packages && fetch_package "$package"); then
+            dpkg-deb -x $folder/packages/"$package"_*.deb $folder
+        else
+            say "$package could not be had: the tests of deploy/ will tell."
+        fi
+    done
+    rm -r $folder/packages
 }
