@@ -43,6 +43,16 @@ YEAR_SECONDS = 31_536_000
 # More boxes than any form has, few enough to be read at once.
 MAX_FORM_PARTS = 5000
 
+# What every answer says unless its view says otherwise.
+SECURITY_HEADERS = {
+    "Content-Security-Policy": PUBLIC_CSP,
+    "Referrer-Policy": "strict-origin-when-cross-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), interest-cohort=()",
+}
+
 BLUEPRINTS = (
     forms_public.blueprint,
     subscriptions_public.blueprint,
@@ -166,12 +176,10 @@ def _start() -> None:
 
 def _finish(response: Response) -> Response:
     headers = response.headers
-    headers.setdefault("Content-Security-Policy", PUBLIC_CSP)
-    headers.setdefault("Referrer-Policy", "strict-origin-when-cross-origin")
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("X-Frame-Options", "DENY")
-    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-    headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=(), interest-cohort=()")
+    present = {name.lower() for name, _ in headers}
+    for name, value in SECURITY_HEADERS.items():
+        if name.lower() not in present:
+            headers.add(name, value)
     if request.is_secure:
         headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     if request.endpoint == "static" and request.args.get("v"):

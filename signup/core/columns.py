@@ -58,7 +58,7 @@ class Json(TypeDecorator[Any]):
 
 
 def _value_of(value: Enum | None) -> str | None:
-    return None if value is None else str(value.value)
+    return None if value is None else value._value_  # `value` itself is a descriptor and twice as slow
 
 
 E = TypeVar("E", bound=Enum)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import threading
-import time
+import select
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -14,7 +11,9 @@ from typing import Any
 
 from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
+from psycopg import OperationalError as OperationalDriverError
 from sqlalchemy import (
+    Connection,
     CursorResult,
     Engine,
     MetaData,
@@ -23,23 +22,25 @@ from sqlalchemy import (
     event,
     orm,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import sqlite as sqlite_dialect
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, sessionmaker
 
-from signup.core import writes
+from signup.core import sqlite, writes
 from signup.core.columns import Choice, Json, UtcDateTime
-from signup.core.config import Config, ConfigError
+from signup.core.config import Config
 from signup.core.errors import Busy
 from signup.core.signing import Keys
 from signup.core.writes import Claim, ClaimShape, Look, Shape, Write
 
 # A write waits this long for the ones before it; then the visitor is asked to try again.
 WRITE_WAIT_SECONDS = 5.0
-# How often a process asks again for the lock that another process holds.
-LOCK_POLL_SECONDS = 0.002
 SCRUB_WAIT_MS = 100
+# A server that vanished without a word is noticed by the kernel: when idle, and when it owes us an answer.
+KEEPALIVE_SECONDS = 30
+DEAD_PEER_MS = 20_000
 # As many as a process has threads, and a few for commands; docs/operations.md adds them up.
 POOL_SIZE = 10
 
@@ -78,6 +79,11 @@ class Session(orm.Session):
         self.config = config
         self._queue = []
 
+    @cached_property
+    def driven(self) -> Connection:
+        """The connection of this unit of work; a session has no more than one transaction."""
+        return self.connection()
+
     def put(self, model: type[Base], row: Mapping[str, Any], *, on_conflict: str = "") -> None:
         """Queue one row; `on_conflict` is the SQL after the values, such as `ON CONFLICT DO NOTHING`."""
         writes.add(self._queue, Shape(_table(model), tuple(row), on_conflict), tuple(row.values()))
@@ -106,13 +112,13 @@ class Session(orm.Session):
         Returns:
             One tuple a claim with the columns it asked for, and one value a look.
         """
-        return writes.claim(self.connection(), claims, looks)
+        return writes.claim(self.driven, claims, looks)
 
     def write_queued(self) -> None:
         """What was queued is in the database now, not yet committed."""
         if self._queue:
             queue, self._queue = self._queue, []
-            writes.execute(self.connection(), queue)
+            writes.execute(self.driven, queue)
 
 
 @event.listens_for(Session, "do_orm_execute")
@@ -138,10 +144,10 @@ def claim_of(
 
 def upsert(
     session: Session, model: type[Base], row: Mapping[str, Any], *, on: Sequence[str], update: Mapping[str, Any]
-) -> postgresql.Insert | sqlite.Insert:
+) -> postgresql.Insert | sqlite_dialect.Insert:
     """INSERT ... ON CONFLICT (`on`) DO UPDATE in the session's dialect; the row is locked afterwards either way."""
     dialect = session.get_bind().dialect.name
-    insert = sqlite.insert(model) if dialect == "sqlite" else postgresql.insert(model)
+    insert = sqlite_dialect.insert(model) if dialect == "sqlite" else postgresql.insert(model)
     return insert.values(**row).on_conflict_do_update(index_elements=list(on), set_=dict(update))
 
 
@@ -223,40 +229,8 @@ class Database:
         if not self.sqlite or not path or path == ":memory:":
             yield
             return
-        with _file_lock(path + ".lock", wait_seconds):
+        with sqlite.file_lock(path + ".lock", wait_seconds):
             yield
-
-
-_thread_locks: dict[str, threading.Lock] = {}
-
-
-@contextmanager
-def _file_lock(path: str, wait_seconds: float) -> Iterator[None]:
-    """Hold the advisory lock on `path`; threads queue among themselves, processes poll."""
-    threads = _thread_locks.setdefault(path, threading.Lock())
-    deadline = time.monotonic() + wait_seconds
-    if not threads.acquire(timeout=wait_seconds):
-        raise Busy("The service is busy. Please try again in a moment.", retry_after_seconds=5)
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            _flock(descriptor, deadline)
-            yield
-        finally:
-            os.close(descriptor)
-    finally:
-        threads.release()
-
-
-def _flock(descriptor: int, deadline: float) -> None:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise Busy("The service is busy. Please try again in a moment.", retry_after_seconds=5) from None
-            time.sleep(LOCK_POLL_SECONDS)
 
 
 def engine_options(config: Config) -> dict[str, Any]:
@@ -270,28 +244,21 @@ def engine_options(config: Config) -> dict[str, Any]:
     }
     if config.sqlite:
         return {**options, "connect_args": {"check_same_thread": False, "timeout": WRITE_WAIT_SECONDS}}
-    return {**options, "pool_pre_ping": True}
+    return {**options, "connect_args": {"keepalives_idle": KEEPALIVE_SECONDS, "tcp_user_timeout": DEAD_PEER_MS}}
 
 
-def _sqlite_connect(connection: Any, _record: object) -> None:
-    # The driver's own BEGIN comes too late for a read-then-write transaction; we send ours.
-    connection.isolation_level = None
-    for pragma in (
-        "journal_mode=WAL",
-        # An answer "we have it" must survive a power cut.
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        # What is erased must not be found in the file.
-        "secure_delete=ON",
-        "cache_size=-16000",
-        "temp_store=MEMORY",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+def _refuse_dead(connection: Any, _record: object, _proxy: object) -> None:
+    """A connection that its server has closed is replaced before anything is sent on it.
 
-
-def _sqlite_begin(connection: Any) -> None:
-    immediate = connection.get_execution_options().get("begin_immediate", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    A healthy idle connection has nothing to read. Asking the socket costs no round trip, as a ping would.
+    """
+    socket = select.poll()
+    try:
+        socket.register(connection.fileno(), select.POLLIN)
+    except OperationalDriverError:
+        raise InvalidatePoolError from None
+    if socket.poll(0):
+        raise InvalidatePoolError
 
 
 def init_app(app: Flask, config: Config, keys: Keys) -> None:
@@ -309,19 +276,11 @@ def init_app(app: Flask, config: Config, keys: Keys) -> None:
 def tune(engine: Engine) -> None:
     """Connections of `engine` are what the rest of the program relies on; on SQLite its file is private."""
     if engine.dialect.name == "sqlite":
-        _keep_private(engine.url.database)
-        event.listen(engine, "connect", _sqlite_connect)
-        event.listen(engine, "begin", _sqlite_begin)
-
-
-def _keep_private(path: str | None) -> None:
-    """The file holds addresses, so only its owner reads it; SQLite gives its log the mode of the file."""
-    if not path or path == ":memory:":
-        return
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise ConfigError([f"DATABASE_URL: the file {path} cannot be used: {error.strerror}"]) from None
+        sqlite.keep_private(engine.url.database)
+        event.listen(engine, "connect", sqlite.on_connect)
+        event.listen(engine, "begin", sqlite.on_begin)
+    else:
+        event.listen(engine, "checkout", _refuse_dead)
 
 
 def scrub() -> bool:

@@ -24,6 +24,19 @@ PAGE_MIN_AGE_SECONDS = 1.0
 PAGE_MAX_AGE_SECONDS = 24 * 3600.0
 
 
+class _Signer(Signer):
+    """A signer that derives each key of its purpose once, not for each token."""
+
+    _derived: dict[str | bytes | None, bytes]
+
+    def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
+        derived = self.__dict__.setdefault("_derived", {})
+        if secret_key not in derived:
+            derived[secret_key] = super().derive_key(secret_key)
+        key: bytes = derived[secret_key]
+        return key
+
+
 class Keys:
     """What signs, hashes and seals. One object per process; keys never leave it.
 
@@ -42,7 +55,7 @@ class Keys:
     def _signer(self, purpose: str) -> Signer:
         signer = self._signers.get(purpose)
         if signer is None:
-            signer = Signer(self._secret_keys, salt=purpose, digest_method=hashlib.sha256, key_derivation="hmac")
+            signer = _Signer(self._secret_keys, salt=purpose, digest_method=hashlib.sha256, key_derivation="hmac")
             self._signers[purpose] = signer
         return signer
 

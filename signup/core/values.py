@@ -9,6 +9,7 @@ import threading
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import email_validator
 from email_validator import EmailNotValidError, validate_email
@@ -20,6 +21,8 @@ MAX_ADDRESS_CHARACTERS = 254  # RFC 5321 4.5.3.1.3, less the angle brackets
 # Mail to a reserved test domain is as dead as to a mistyped one; a page must not tell them apart.
 email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = ["arpa", "local", "localhost", "onion"]
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+# Two characters at a time: ids are made nine to a sign-up.
+_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -29,6 +32,7 @@ def utc_now() -> datetime:
     return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
+@lru_cache(maxsize=256)
 def rfc3339(moment: datetime) -> str:
     """`moment` as RFC 3339 in UTC with milliseconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
@@ -53,7 +57,7 @@ def new_id(prefix: str, now: datetime) -> str:
             # The top bit stays free, so that counting on from here never reaches the next millisecond.
             number = millisecond | int.from_bytes(os.urandom(10), "big") >> 1
         _last_id = number
-    return prefix + "_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+    return prefix + "_" + "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])
 
 
 @dataclass(frozen=True)

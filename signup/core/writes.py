@@ -1,28 +1,20 @@
-"""Queued writes and claimed rows: many rows reach the database together, on PostgreSQL as one statement.
-
-The driver is spoken to directly: building and compiling these statements anew for each request would cost more
-than running them.
-"""
+"""Queued writes and claimed rows: many rows reach the database together, on PostgreSQL as one statement."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from psycopg import RawCursor
 from sqlalchemy import Connection, Table
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.exc import DBAPIError
 
+from signup.core import driver
 from signup.core.columns import Convert, bound, loaded, time_text
 
 # Spells the next parameter of a statement, for the column with that name; "" for one that stands in a condition.
 Mark = Callable[[str], str]
-_POSTGRESQL = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 # PostgreSQL counts parameters in 16 bits; staying far below leaves room for one more row.
 MAX_PARAMETERS = 20_000
@@ -110,11 +102,10 @@ def execute(connection: Connection, queue: Sequence[Write]) -> None:
     if dialect.name == "sqlite":
         for write in queue:
             sql, converts = _sqlite(write.shape)
-            with _driver(connection, sql) as driver:
-                driver.executemany(sql, [_converted(converts, row) for row in write.rows])
+            driver.run_many(connection, sql, [_converted(converts, row) for row in write.rows])
         return
     for statement, parameters in _postgres_statements(queue):
-        _postgres_execute(connection, statement, parameters)
+        driver.run(connection, statement, parameters)
 
 
 def claim(connection: Connection, claims: Sequence[Claim], looks: Sequence[Look]) -> tuple[list[Any], list[Any]]:
@@ -139,12 +130,12 @@ def _claim_sqlite(connection: Connection, claims: Sequence[Claim], looks: Sequen
     answer: list[Any] = []
     for one in claims:
         sql, converts = _sqlite_claim(one.shape)
-        answer += _sqlite_execute(connection, sql, _converted(converts, one.values))
+        answer += driver.run(connection, sql, _converted(converts, one.values))[0]
     if looks:
         sql = "SELECT " + ", ".join(f"({look.sql})" for look in looks)
         values = [value for look in looks for value in look.values]
         plain = [time_text(value) if isinstance(value, datetime) else value for value in values]
-        answer += _sqlite_execute(connection, sql, plain)
+        answer += driver.run(connection, sql, plain)[0]
     return answer
 
 
@@ -152,29 +143,7 @@ def _claim_postgres(connection: Connection, claims: Sequence[Claim], looks: Sequ
     statement, converts = _postgres_claims(tuple(one.shape for one in claims), tuple(look.sql for look in looks))
     values = [value for one in claims for value in one.values]
     parameters = [*_converted(converts, values), *(value for look in looks for value in look.values)]
-    return list(_postgres_execute(connection, statement, parameters))
-
-
-@contextmanager
-def _driver(connection: Connection, statement: str) -> Iterator[Any]:
-    """The driver's own connection; its errors leave as SQLAlchemy's, without the values of the statement."""
-    base = connection.dialect.loaded_dbapi.Error
-    try:
-        yield connection.connection.driver_connection
-    except base as error:
-        raise DBAPIError.instance(statement, None, error, base, hide_parameters=True) from error
-
-
-def _sqlite_execute(connection: Connection, statement: str, parameters: Sequence[Any]) -> Any:
-    with _driver(connection, statement) as driver:
-        return driver.execute(statement, parameters).fetchone()
-
-
-def _postgres_execute(connection: Connection, statement: str, parameters: Sequence[Any]) -> Any:
-    """Numbered parameters go to the server as they are; a statement seen a few times is prepared there."""
-    with _driver(connection, statement) as driver:
-        cursor = RawCursor(driver).execute(statement, parameters)
-        return cursor.fetchone() if cursor.description else None
+    return list(driver.run(connection, statement, parameters)[0])
 
 
 def _converted(converts: Sequence[Convert], values: Sequence[Any]) -> list[Any]:
@@ -228,7 +197,7 @@ class _Marks:
 
 @lru_cache(maxsize=512)
 def _cast(table: Table, column: str) -> str:
-    return table.c[column].type.dialect_impl(_POSTGRESQL).compile(dialect=_POSTGRESQL)
+    return table.c[column].type.dialect_impl(driver.POSTGRESQL).compile(dialect=driver.POSTGRESQL)
 
 
 Plan = tuple[tuple[Shape, int], ...]

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 
 from signup.core.db import Session
 from signup.eventlog.models import Disclosure, Event, Publication
-from signup.eventlog.record import Subject
+from signup.eventlog.record import Subject, opened
 
 # Numbering holds the writers' lock on SQLite; this many take a few milliseconds.
 NUMBER_BATCH = 2000
@@ -40,27 +40,25 @@ def of_contact(session: Session, controller_id: str, subject: Subject, *, limit:
         .order_by(Event.occurred_at, Event.id)
         .limit(limit)
     ).all()
-    opened: dict[str, list[bytes]] = {event.id: [] for event in events}
+    disclosed: dict[str, list[bytes]] = {event.id: [] for event in events}
     rows = session.execute(
-        select(Disclosure.event_id, Disclosure.sealed, Disclosure.data)
-        .where(Disclosure.event_id.in_(list(opened)))
-        .order_by(Disclosure.event_id, Disclosure.name)
+        select(Disclosure.event_id, Disclosure.sealed, Disclosure.data).where(Disclosure.event_id.in_(list(disclosed)))
     )
     for event_id, sealed, data in rows:
-        opened[event_id].append(session.keys.unseal(subject.data_key, data) if sealed else data)
-    return [_fact(event, opened[event.id]) for event in events]
+        disclosed[event_id] += opened(session, subject.data_key, sealed=sealed, data=data)
+    return [_fact(event, disclosed[event.id]) for event in events]
 
 
 def _fact(event: Any, disclosures: list[bytes]) -> Fact:
-    parsed = [json.loads(data) for data in disclosures]
+    parsed = sorted(((json.loads(data), data) for data in disclosures), key=lambda item: item[0][1])
     return Fact(
         id=event.id,
         kind=event.kind.value,
         occurred_at=event.occurred_at,
         leaf=event.leaf,
         leaf_index=event.leaf_index,
-        fields={name: value for _, name, value in parsed},
-        disclosures=[data.decode() for data in disclosures],
+        fields={name: value for (_, name, value), _ in parsed},
+        disclosures=[data.decode() for _, data in parsed],
         redacted=len(json.loads(event.leaf)["sd"]) - len(disclosures),
     )
 

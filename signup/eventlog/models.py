@@ -37,7 +37,10 @@ class Event(Base):
 
 
 class Disclosure(Base):
-    """One field of an event with its salt; removing the row removes the value for good."""
+    """The fields of one class of an event, each with its salt, one a line; removing the row removes them for good.
+
+    Rows of the first release hold one field each, under its own name.
+    """
 
     __tablename__ = "disclosure"
 

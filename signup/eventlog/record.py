@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import delete, update
 
 from signup.core.db import Session, affected, upsert
@@ -18,8 +18,10 @@ from signup.core.values import SYSTEM, Actor, ClientInfo, new_id, rfc3339
 from signup.eventlog.kinds import FIELDS, SEALED_CLASSES, EventType, FieldClass
 from signup.eventlog.models import Disclosure, Event, LinkHits, Publication
 
-# 128 bits of salt a field: the digest in the leaf says nothing about the value.
-SALT_BYTES = 16
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+# More than 128 bits of salt a field: the digest in the leaf says nothing about the value. Three bytes are four letters.
+SALT_BYTES = 18
+SALT_LETTERS = 24
 LEAF_FORMAT = "doi.event/1"
 SCHEMA_VERSION = 1
 
@@ -62,7 +64,7 @@ def record(
     subject: Subject | None = None,
     actor: Actor = SYSTEM,
 ) -> str:
-    """The fact is in the log once the caller commits: a leaf of salted digests, and one disclosure a field.
+    """The fact is in the log once the caller commits: a leaf of salted digests, and what they disclose.
 
     Args:
         fields: name to JSON value; names and their classes are in `kinds.FIELDS`. None values are left out.
@@ -70,7 +72,7 @@ def record(
     Returns:
         The id of the event.
 
-    Rule: GDPR 7(1), the controller can demonstrate consent; GDPR 17, each field can go without the others.
+    Rule: GDPR 7(1), the controller can demonstrate consent; GDPR 17, each class of fields can go without the others.
     """
     ident = new_id("evt", now)
     who = actor.kind if actor.id is None else f"{actor.kind}:{actor.id}"
@@ -84,22 +86,38 @@ def record(
             "contact_id": subject.contact_id if subject else None,
             "kind": kind,
             "occurred_at": now,
-            "leaf": leaf(data for _, _, data in disclosures),
+            "leaf": leaf(data for _, data in disclosures),
         },
     )
-    for name, field_class, data in disclosures:
+    _disclose(session, ident, subject, disclosures)
+    return ident
+
+
+def _disclose(
+    session: Session, event_id: str, subject: Subject | None, disclosures: Iterable[tuple[FieldClass, bytes]]
+) -> None:
+    """One row a class: what goes together is sealed together."""
+    by_class: dict[FieldClass, list[bytes]] = {}
+    for field_class, data in disclosures:
+        by_class.setdefault(field_class, []).append(data)
+    for field_class, together in by_class.items():
         sealed = subject is not None and field_class in SEALED_CLASSES
+        content = b"\n".join(together)
         session.put(
             Disclosure,
             {
-                "event_id": ident,
-                "name": name,
+                "event_id": event_id,
+                "name": field_class.value,
                 "field_class": field_class,
                 "sealed": sealed,
-                "data": session.keys.seal(subject.data_key, data) if sealed and subject else data,
+                "data": session.keys.seal(subject.data_key, content) if sealed and subject else content,
             },
         )
-    return ident
+
+
+def opened(session: Session, data_key: bytes, *, sealed: bool, data: bytes) -> list[bytes]:
+    """The disclosures of one row, each as it was hashed into the leaf."""
+    return (session.keys.unseal(data_key, data) if sealed else data).split(b"\n")
 
 
 def count_hit(session: Session, token_hash: bytes) -> int:
@@ -125,13 +143,13 @@ def client_fields(client: ClientInfo | None) -> dict[str, Any]:
     }
 
 
-def _disclosures(fields: Mapping[str, Any]) -> list[tuple[str, FieldClass, bytes]]:
-    salts = os.urandom(SALT_BYTES * len(fields))
-    result = []
-    for position, (name, value) in enumerate(fields.items()):
-        salt = salts[position * SALT_BYTES : (position + 1) * SALT_BYTES]
-        result.append((name, FIELDS[name], canonical([_b64(salt), name, value])))
-    return result
+def _disclosures(fields: Mapping[str, Any]) -> list[tuple[FieldClass, bytes]]:
+    salts = _b64(os.urandom(SALT_BYTES * len(fields)))
+    starts = range(0, len(salts), SALT_LETTERS)
+    return [
+        (FIELDS[name], canonical([salts[start : start + SALT_LETTERS], name, value]))
+        for start, (name, value) in zip(starts, fields.items(), strict=True)
+    ]
 
 
 def leaf(disclosures: Iterable[bytes]) -> bytes:
@@ -146,22 +164,27 @@ def canonical(value: Any) -> bytes:
     Rule: RFC 8785; what it says of floating point numbers is not needed, so a float is refused.
     """
     _refuse_floats(value)
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    return msgspec.json.encode(value, order="sorted")
+
+
+def spelled(value: Any) -> msgspec.Raw:
+    """`value` for a disclosure that many events repeat: spelled once, and put in as it is."""
+    return msgspec.Raw(canonical(value))
 
 
 def _refuse_floats(value: Any) -> None:
-    if isinstance(value, float):
+    kind = type(value)
+    if kind is list or kind is dict:
+        for item in value if kind is list else value.values():
+            # Most values are texts, which hold nothing.
+            if type(item) is not str:
+                _refuse_floats(item)
+    elif kind is float:
         raise TypeError("a disclosure holds no floating point number: use an integer with its unit in the name")
-    if isinstance(value, dict):
-        for item in value.values():
-            _refuse_floats(item)
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_floats(item)
 
 
 def _b64(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
+    return b2a_base64(data, newline=False).translate(_URL_SAFE).rstrip(b"=").decode()
 
 
 def publish(
@@ -189,7 +212,7 @@ def publish(
         "schema_version": SCHEMA_VERSION,
         "data": data,
     }
-    payload = json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+    payload = msgspec.json.encode(envelope)
     session.put(
         Publication,
         {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ from wtforms import SelectMultipleField, StringField
 
 from signup.core.errors import Invalid
 from signup.core.values import EmailAddress
+from signup.eventlog.record import spelled
 from signup.purposes.actions import ControllerView
 
 # A render id is a UUID; anything longer is not ours.
@@ -38,9 +39,17 @@ class FormView:
     stamp: str  # changes with anything of the form or its controller
     controller: ControllerView
 
-    @property
+    @cached_property
     def purposes(self) -> list[dict[str, str]]:
         return cast(list[dict[str, str]], self.definition["purposes"])
+
+    @cached_property
+    def disclosed(self) -> dict[str, Any]:
+        """What every sign-up's evidence repeats of this version: each wording with its hash, and the notice."""
+        texts = [
+            {"purpose": item["slug"], "text": item["text"], "sha256": item["text_sha256"]} for item in self.purposes
+        ]
+        return {"consent_texts": spelled(texts), "notice": spelled(dict(self.definition["notice"]))}
 
 
 class SignupForm(WtForm):  # type: ignore[misc] # WTForms ships no types

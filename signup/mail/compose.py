@@ -18,6 +18,7 @@ from email.utils import formataddr
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from babel.dates import format_datetime, get_timezone
 from flask import current_app
 from markupsafe import escape
@@ -121,6 +122,11 @@ def _subject(text: str) -> str:
 
 def local_time(moment: datetime, locale: str, timezone: str) -> str:
     """`moment` in words of the controller's zone, such as `23. November 2026, 10:14 MEZ`."""
+    return _minute(moment.replace(second=0, microsecond=0), locale, timezone)
+
+
+@lru_cache(maxsize=256)
+def _minute(moment: datetime, locale: str, timezone: str) -> str:
     dialect, pattern = LONG_TIME[locale]
     return format_datetime(moment, pattern, tzinfo=get_timezone(timezone), locale=dialect)
 
@@ -146,7 +152,7 @@ def queue(session: Session, draft: Draft, *, now: datetime) -> str:
     ident = new_id("mail", now)
     message_id = f"<{ident}.{secrets.token_hex(4)}@{draft.wording.controller.sender.rpartition('@')[2]}>"
     raw = mail_bytes(draft.wording, draft.values, recipient=draft.recipient, message_id=message_id, now=now)
-    content = json.dumps({"recipient": draft.recipient, "raw": raw.decode("ascii")}).encode()
+    content = msgspec.json.encode({"recipient": draft.recipient, "raw": raw.decode("ascii")})
     row = {
         **_row(draft, ident, now=now),
         "state": MessageState.QUEUED,

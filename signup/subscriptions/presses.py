@@ -18,6 +18,7 @@ from signup.contacts import actions as contacts
 from signup.contacts.actions import Claimed
 from signup.contacts.models import Contact, DataKey
 from signup.core.db import Claim, Session, claim_of
+from signup.core.driver import Prepared
 from signup.core.errors import Busy, NetworkSpent
 from signup.core.values import PERSON, Actor, ClientInfo, EmailAddress
 from signup.forms import actions as forms
@@ -200,9 +201,8 @@ class State:
         return list(dict.fromkeys([*self.open.purpose_ids, *held_back]))
 
 
-# Built once: putting such a query together costs more than running it.
 _IN_PLAY = or_(*(Consent.state == state for state in IN_PLAY))
-_STATE = (
+_STATE = Prepared(
     select(
         Subscription.id,
         Subscription.status,
@@ -236,7 +236,7 @@ _STATE = (
 
 def state_of(session: Session, view: FormView, contact_id: str) -> State:
     """What we hold about one contact, as far as a request on this form needs it; one query, whoever it is."""
-    rows = session.connection().execute(_STATE, {"form_id": view.id, "contact_id": contact_id}).all()
+    rows = _STATE.rows(session.driven, {"form_id": view.id, "contact_id": contact_id})
     first = rows[0]
     consents_in = {state: frozenset(purpose_id for *_, purpose_id, held in rows if held is state) for state in IN_PLAY}
     return State(

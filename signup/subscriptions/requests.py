@@ -135,6 +135,21 @@ def _ask(
         )
     more = {**link, "consent": act_id, "subscription": standing.id}
     event_id = _record_request(session, view, ask, found, plan, more, now=now)
+    _publish_request(session, view, ask, found, standing, (act_id, items, event_id), now=now)
+
+
+def _publish_request(
+    session: Session,
+    view: FormView,
+    ask: SignupRequest,
+    found: Found,
+    standing: payload.Standing,
+    act_of: tuple[str, Sequence[Mapping[str, str]], str],
+    *,
+    now: datetime,
+) -> None:
+    """The request is told to the outside, without the address: nobody confirmed it yet."""
+    act_id, items, event_id = act_of
     basis = LegalBasis.CONSENT.value
     act = payload.requested(
         session, found.contact_id, act_id, items, origin=presses.origin(view, ask), legal_basis=basis, now=now
@@ -219,29 +234,19 @@ def _record_request(
         "locale": view.locale,
         "page": ask.page,
         "origin_header": ask.origin_header,
-        "notice": dict(view.definition["notice"]),
         "legal_basis": LegalBasis.CONSENT.value,
         "origin": presses.origin(view, ask),
         "reason": plan.reason,
-        **_shown(view, ask),
+        **view.disclosed,
+        "boxes": [
+            {"purpose": item["slug"], "default": False, "submitted": item["slug"] in ask.purposes}
+            for item in view.purposes
+        ],
         **client_fields(ask.client),
         **more,
     }
     kind, subject = EventType.SUBSCRIPTION_REQUESTED, found.subject
     return record(session, view.controller.id, kind, fields, now=now, subject=subject, actor=ask.actor)
-
-
-def _shown(view: FormView, ask: SignupRequest) -> dict[str, Any]:
-    """Every wording on the form, and every box with how it stood before and after."""
-    return {
-        "consent_texts": [
-            {"purpose": item["slug"], "text": item["text"], "sha256": item["text_sha256"]} for item in view.purposes
-        ],
-        "boxes": [
-            {"purpose": item["slug"], "default": False, "submitted": item["slug"] in ask.purposes}
-            for item in view.purposes
-        ],
-    }
 
 
 def _host(view: FormView, ask: SignupRequest) -> str | None:

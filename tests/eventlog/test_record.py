@@ -15,7 +15,7 @@ from signup.core.values import PERSON
 from signup.eventlog.history import feed, number_publications, of_contact
 from signup.eventlog.kinds import FIELDS, SEALED_CLASSES, EventType, FieldClass
 from signup.eventlog.models import Disclosure, Event, Publication
-from signup.eventlog.record import Subject, canonical, forget_person, leaf, publish, record, redact
+from signup.eventlog.record import Subject, canonical, forget_person, leaf, opened, publish, record, redact
 from tests.conftest import in_threads
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -106,23 +106,30 @@ def test_a_forgotten_person_leaves_residue_that_names_nobody(demo, subject, now)
     with transaction() as session:
         forget_person(session, [subject.contact_id])
     with reading() as session:
-        names = session.scalars(select(Disclosure.name).where(Disclosure.event_id == ident)).all()
+        (data,) = session.scalars(select(Disclosure.data).where(Disclosure.event_id == ident))
         assert session.scalar(select(Event.contact_id).where(Event.id == ident)) is None
         assert session.execute(select(Publication.payload, Publication.contact_id)).one() == (None, None)
-    assert set(names) == {"type", "time", "actor", "method"}
+    assert {json.loads(line)[1] for line in data.split(b"\n")} == {"type", "time", "actor", "method"}
 
 
 def test_personal_fields_are_sealed_and_residue_is_not(demo, subject, now):
     write(demo, subject, now)
     with reading() as session:
         rows = session.execute(
-            select(Disclosure.name, Disclosure.sealed, Disclosure.data, Disclosure.field_class)
+            select(Disclosure.sealed, Disclosure.data, Disclosure.field_class)
             .join(Event, Event.id == Disclosure.event_id)
             .where(Event.contact_id == subject.contact_id)
         ).all()
-    for row in rows:
-        assert row.sealed is (FIELDS[row.name] in SEALED_CLASSES)
-        assert (b"203.0.113.7" in row.data) is False
+        lines = [
+            (row, json.loads(line)[1])
+            for row in rows
+            for line in opened(session, subject.data_key, sealed=row.sealed, data=row.data)
+        ]
+    assert {"ip", "type"} <= {name for _, name in lines}
+    for row, name in lines:
+        assert row.field_class is FIELDS[name]
+        assert row.sealed is (FIELDS[name] in SEALED_CLASSES)
+        assert b"203.0.113.7" not in row.data
 
 
 def test_a_field_nobody_classified_is_refused(demo, subject, now):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import timedelta
 from typing import Any
@@ -304,15 +305,15 @@ def test_the_fact_names_nobody_when_the_person_was_erased_during_the_hand_over(s
     answering(monkeypatch, act)
     turn(clock)
     with reading() as session:
-        query = select(Disclosure.name, Disclosure.data).join(Event, Event.id == Disclosure.event_id)
-        fields = session.execute(query.where(Event.kind == EventType.MAIL_ACCEPTED)).all()
+        query = select(Disclosure.data).join(Event, Event.id == Disclosure.event_id)
+        data = b"\n".join(session.scalars(query.where(Event.kind == EventType.MAIL_ACCEPTED)))
         (owner,) = session.scalars(select(Event.contact_id).where(Event.kind == EventType.MAIL_ACCEPTED))
         (message,) = session.scalars(select(Message))
     assert owner is None
-    assert {name for name, _ in fields} == {
+    assert {json.loads(line)[1] for line in data.split(b"\n")} == {
         *("type", "time", "actor", "message_id", "mail_sha256", "confirmation", "smtp_server")
     }
-    assert b"anna@" not in b"".join(data for _, data in fields)
+    assert b"anna@" not in data
     assert (message.state, message.smtp_reply) == (MessageState.ACCEPTED, "250 2.0.0")
 
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import event, select
 
 from signup.contacts.models import Contact
-from signup.core import writes
+from signup.core import driver
 from signup.core.db import database, reading, transaction
 from signup.core.values import EmailAddress
 from signup.eventlog import record as eventlog
@@ -248,11 +248,8 @@ def test_the_database_is_asked_as_often_for_an_unknown_address_as_for_a_known_on
     ask("capped@beispiel.de", now=now - timedelta(minutes=1))
     asked: list[str] = []
     event.listen(database().engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
-    for direct in ("_sqlite_execute", "_postgres_execute"):
-        real = getattr(writes, direct)
-        monkeypatch.setattr(
-            writes, direct, lambda held, sql, given, real=real: (asked.append(sql), real(held, sql, given))[1]
-        )
+    real = driver.run
+    monkeypatch.setattr(driver, "run", lambda held, sql, given: (asked.append(sql), real(held, sql, given))[1])
     counts = {}
     for name in ("unknown", "active", "capped"):
         asked.clear()

@@ -45,8 +45,9 @@ def recorded() -> list[dict[str, Any]]:
         ).all()
     facts: dict[str, dict[str, Any]] = {}
     for ident, data in rows:
-        _, name, value = json.loads(data)
-        facts.setdefault(ident, {})[name] = value
+        for line in data.split(b"\n"):
+            _, name, value = json.loads(line)
+            facts.setdefault(ident, {})[name] = value
     return list(facts.values())
 
 
