@@ -14,6 +14,7 @@ from flask import Flask
 
 from signup import jobs, wiring
 from signup.core.db import reading, transaction
+from signup.core.errors import Busy
 from signup.core.values import utc_now
 from signup.wiring import Clock, Kind, Turn
 
@@ -102,11 +103,11 @@ class Worker:
         """Work until SIGTERM or SIGINT; what is under way is finished, what is leased falls due again."""
         # Taken by sigwait below, not by a handler, which could interrupt the very lock that it needs.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        with self.app.app_context():
-            register_timed_jobs()
         makers: list[tuple[str, Callable[[], Turn]]] = [(kind.name, _maker(kind)) for kind in wiring.JOBS]
         makers += [(f"turn-{number}", make) for number, make in enumerate(wiring.TURNS)]
         threads = [threading.Thread(target=self._loop, args=maker, name=maker[0], daemon=True) for maker in makers]
+        if not self._registered():
+            threads.append(threading.Thread(target=self._register, name="timed-jobs", daemon=True))
         for thread in threads:
             thread.start()
         _notify_ready()
@@ -117,6 +118,20 @@ class Worker:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         log.info("worker stopped")
+
+    def _registered(self) -> bool:
+        """Whether the timed jobs are there; not when the database is away at the moment."""
+        try:
+            with self.app.app_context():
+                register_timed_jobs()
+        except Busy:
+            log.warning("the database is away, work waits for it")
+            return False
+        return True
+
+    def _register(self) -> None:
+        while not self.stopping.wait(ERROR_SECONDS) and not self._registered():
+            pass
 
     def _loop(self, name: str, make: Callable[[], Turn]) -> None:
         with self.app.app_context():

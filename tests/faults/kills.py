@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.faults.oracle import Verdict
-from tests.faults.rig import Rig
+from tests.faults.rig import Rig, until
 
 # From one kill to the next; a worker needs a tenth of a second to be at work again.
 PAUSE_SECONDS = (0.05, 0.7)
@@ -82,7 +82,7 @@ def round_of_kills(rig: Rig, plan: Plan, *, progress: Callable[[int], None] | No
 def _kill_at_random(rig: Rig, plan: Plan, progress: Callable[[int], None] | None) -> None:
     dice = random.Random(plan.seed)
     pause = threading.Event()
-    first = rig.kills.total()
+    first, people, confirmed = rig.kills.total(), len(rig.ledger.accepted), len(rig.ledger.confirmed)
     with rig.crowd(rate=plan.rate, seed=plan.seed) as crowd:
         while (done := rig.kills.total() - first) < plan.kills:
             pause.wait(dice.uniform(*PAUSE_SECONDS))
@@ -93,7 +93,7 @@ def _kill_at_random(rig: Rig, plan: Plan, progress: Callable[[int], None] | None
                 _until_it_changes(lambda: rig.smtp.attempts)
                 rig.kill_worker(jump=False)
             elif die < GUNICORNS:
-                rig.kill_web()
+                rig.kill_web(master_only=aimed)
             elif die < GUNICORNS + WEB_PROCESSES:
                 if aimed:
                     _until_it_changes(lambda: crowd.sent)
@@ -105,6 +105,9 @@ def _kill_at_random(rig: Rig, plan: Plan, progress: Callable[[int], None] | None
                 rig.kill_worker()
             if progress:
                 progress(rig.kills.total() - first)
+        # On a busy machine few come through between two kills, and a round without people would show nothing.
+        until(lambda: len(rig.ledger.accepted) >= people + plan.kills, "as many sign-ups as kills")
+        until(lambda: len(rig.ledger.confirmed) > confirmed, "confirmations")
 
 
 def _until_it_changes(count: Callable[[], int]) -> None:

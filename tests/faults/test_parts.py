@@ -24,6 +24,7 @@ from tests.support.receiver import Answer
 from tests.support.smtp import Behaviour
 
 HOUR, DAY = 3600.0, 86_400.0
+AWAY = "the database is away"
 # More than one page of a database file: everything beyond is refused as on a full disk.
 NO_ROOM_BYTES = 4096
 
@@ -127,6 +128,31 @@ def test_nothing_is_lost_when_the_database_goes_away_and_comes_back(rig: Rig, re
             stranger.execute("BEGIN IMMEDIATE")
             until(_more_refusals(rig), "answers that ask to come again")
             stranger.execute("ROLLBACK")
+
+
+@pytest.mark.req("W9")
+def test_a_worker_waits_and_then_works_when_it_starts_while_the_database_is_away(
+    rig: Rig, request: pytest.FixtureRequest
+) -> None:
+    with rig.crowd(rate=15):
+        rig.end_worker()
+        if database().sqlite:
+            with transaction():
+                rig.start_worker()
+                until(lambda: AWAY in rig.worker_log(), "a worker that waits")
+        else:
+            cluster: Cluster = request.getfixturevalue("cluster")
+            cluster.stop()
+            try:
+                rig.start_worker()
+                until(lambda: AWAY in rig.worker_log(), "a worker that waits")
+            finally:
+                cluster.start()
+        before = rig.pids()
+        mails = len(rig.smtp.received)
+        until(lambda: len(rig.smtp.received) > mails, "mails again")
+    rig.settle()
+    rig.check_same_processes(before)
 
 
 def _more_refusals(rig: Rig) -> object:
