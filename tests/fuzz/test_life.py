@@ -425,7 +425,7 @@ def live(app: Flask, examples: int) -> None:
 
 
 def test_every_step_keeps_the_contract_when_they_come_in_any_order(shared_app: Flask) -> None:
-    live(shared_app, 40)
+    live(shared_app, 25)
 
 
 @pytest.fixture
