@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import mails, scale, signup, table
+from bench import clicks, export, mails, newsletter, scale, signup, table, webhooks
 from bench.measuring import POSTGRESQL, SQLITE, Measure, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -19,12 +20,19 @@ MEASURES: dict[str, tuple[str, Measure]] = {
     "sign-up": ("Sign-up against a Flask hello", signup.run),
     "mails": ("Mails out, sign-ups in", mails.run),
     "scale": ("Ten thousand and a million contacts", scale.run),
+    "export": ("Export of a million rows", export.run),
+    "dead-endpoint": ("Sign-ups beside a dead endpoint", webhooks.dead_endpoint),
+    "clicks": ("Confirm and unsubscribe", clicks.run),
+    "newsletter": ("django-newsletter, mail included", newsletter.run),
+    "webhooks": ("Webhooks out", webhooks.deliveries),
 }
 
 
 def main() -> int:
     chosen = _arguments()
     settings = _settings(chosen)
+    # Servers and databases are stopped as after any other error.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     missed = False
     for name in chosen.only or MEASURES:
         title, measure = MEASURES[name]
@@ -37,7 +45,7 @@ def main() -> int:
         print(f"{time.perf_counter() - started:.0f} s", flush=True)
         missed = missed or any(figure.verdict == "MISS" for figure in figures)
         if chosen.save:
-            table.save(PAGE, name, title, figures, settings)
+            table.save(PAGE, name, figures, settings)
     return 1 if missed and chosen.strict else 0
 
 

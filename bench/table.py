@@ -82,7 +82,7 @@ def _postgresql() -> str:
     return answer.stdout.split()[2]
 
 
-def save(path: Path, name: str, title: str, figures: Sequence[Figure], settings: Settings) -> None:
+def save(path: Path, name: str, figures: Sequence[Figure], settings: Settings) -> None:
     """The section `name` of the page holds these figures; the words around its marks stay."""
     begin, end = BEGIN.format(name=name), END.format(name=name)
     page = path.read_text(encoding="utf-8")
