@@ -72,6 +72,7 @@ class Session(orm.Session):
     """
 
     _queue: list[Write]
+    _driven: Connection | None = None
 
     def __init__(self, *, keys: Keys, config: Config, **options: Any) -> None:
         super().__init__(**options)
@@ -79,10 +80,13 @@ class Session(orm.Session):
         self.config = config
         self._queue = []
 
-    @cached_property
+    # Not a cached property: in Python 3.11 its lock is shared by all sessions, and getting a connection may wait.
+    @property
     def driven(self) -> Connection:
         """The connection of this unit of work; a session has no more than one transaction."""
-        return self.connection()
+        if self._driven is None:
+            self._driven = self.connection()
+        return self._driven
 
     def put(self, model: type[Base], row: Mapping[str, Any], *, on_conflict: str = "") -> None:
         """Queue one row; `on_conflict` is the SQL after the values, such as `ON CONFLICT DO NOTHING`."""
