@@ -6,6 +6,7 @@ from signup.contacts import models as contacts
 from signup.eventlog import models as eventlog
 from signup.forms import models as forms
 from signup.mail import models as mail
+from signup.privacy import models as privacy
 from signup.purposes import models as purposes
 from signup.staff import models as staff
 from signup.subscriptions import models as subscriptions
@@ -19,6 +20,7 @@ __all__ = [
     "eventlog",
     "forms",
     "mail",
+    "privacy",
     "purposes",
     "staff",
     "subscriptions",

@@ -20,6 +20,7 @@ from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, forget_person, publish, record
 from signup.jobs import Job
 from signup.mail.models import Message
+from signup.privacy.models import Erasure
 from signup.purposes.models import LegalBasis
 from signup.staff.models import IdempotencyKey
 from signup.subscriptions import payload
@@ -222,12 +223,18 @@ def erase_unconfirmed(session: Session, *, now: datetime) -> int:
         select(Subscription.contact_id).where(_unconfirmed(now), Subscription.contact_id.in_(ours))
     ).all()
     if due:
-        forget(session, due)
+        forget(session, due, "retention", now=now)
     return len(due)
 
 
-def forget(session: Session, contact_ids: Sequence[str]) -> None:
-    """Every holder of these persons' data has let go of it, in an order that no reference is left hanging."""
+def forget(session: Session, contact_ids: Sequence[str], reason: str, *, now: datetime) -> None:
+    """Every holder of these persons' data has let go of it, in an order that no reference is left hanging.
+
+    The journal says so in the same commit, and says it for good: an old copy that comes back is held against it.
+    """
+    for contact_id in contact_ids:
+        entry = {"subject_hash": journal_hash(session, contact_id), "erased_at": now, "reason": reason}
+        session.put(Erasure, entry, on_conflict="ON CONFLICT (subject_hash) DO NOTHING")
     ids, quiet = list(contact_ids), {"synchronize_session": False}
     deliveries.forget(session, ids)
     forget_person(session, ids)
@@ -243,3 +250,8 @@ def forget(session: Session, contact_ids: Sequence[str]) -> None:
     ):
         session.execute(statement.execution_options(**quiet))
     contacts.forget(session, ids)
+
+
+def journal_hash(session: Session, contact_id: str) -> bytes:
+    """Under which the journal of erasures knows a contact; it leads back to nobody."""
+    return session.keys.keyed_hash("erasure", contact_id)
