@@ -84,7 +84,7 @@ def create_app(config: Config) -> Flask:
     )
     app.json = _json(app)
     app.extensions["signup.config"] = config
-    keys = Keys(config.secret_keys, config.pepper, config.data_key)
+    keys = Keys(config.secret_keys, config.pepper, config.data_key, config.data_key_fallbacks)
     database.init_app(app, config, keys)
     Migrate(app, database.db, directory=str(ROOT / "migrations"), render_as_batch=config.sqlite)
     _init_mail(app, config)

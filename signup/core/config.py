@@ -25,6 +25,7 @@ SETTINGS: dict[str, str] = {
     "SIGNUP_INSTANCE": "folder of the SQLite file, development secrets and development mailbox",
     "SIGNUP_PEPPER": "key of address hashes and unsubscribe links; never rotate it",
     "SIGNUP_DATA_KEY": "key that wraps each person's data key",
+    "SIGNUP_DATA_KEY_FALLBACKS": "former data keys, comma separated, until flask data-key rewrap is done",
     "SIGNUP_EVIDENCE_KEY": "Ed25519 seed that signs evidence checkpoints",
     "SIGNUP_TSA_URL": "RFC 3161 time stamping authority for checkpoints",
     "SIGNUP_TRUSTED_PROXIES": "how many proxies in front append to X-Forwarded-For",
@@ -70,6 +71,7 @@ class Config:
     secret_keys: tuple[str, ...] = field(repr=False)  # oldest first, the last one signs
     pepper: bytes = field(repr=False)
     data_key: bytes = field(repr=False)
+    data_key_fallbacks: tuple[bytes, ...] = field(repr=False)
     evidence_key: bytes | None = field(repr=False)
     mail: MailConfig | None
     trusted_proxies: int
@@ -96,7 +98,7 @@ class Config:
         """
         reader = _Reader(environ)
         config = reader.read()
-        if config.pepper and config.pepper == config.data_key:
+        if config.pepper and config.pepper in (config.data_key, *config.data_key_fallbacks):
             reader.problems.append("SIGNUP_PEPPER and SIGNUP_DATA_KEY must differ: one key, one purpose")
         if reader.problems:
             raise ConfigError(reader.problems)
@@ -125,6 +127,7 @@ class _Reader:
             secret_keys=(*self._fallbacks(), self._secret_key()),
             pepper=self._key("SIGNUP_PEPPER"),
             data_key=self._key("SIGNUP_DATA_KEY"),
+            data_key_fallbacks=self._former_keys("SIGNUP_DATA_KEY_FALLBACKS"),
             evidence_key=self._key("SIGNUP_EVIDENCE_KEY") if self._has("SIGNUP_EVIDENCE_KEY") else None,
             mail=self._mail(),
             trusted_proxies=self._integer("SIGNUP_TRUSTED_PROXIES", 0, 0, 10),
@@ -189,6 +192,13 @@ class _Reader:
         if not value:
             self.problems.append(f"{name} is missing: set it to {KEY_BYTES} random bytes in base64url")
             return b""
+        return self._decoded(name, value)
+
+    def _former_keys(self, name: str) -> tuple[bytes, ...]:
+        values = (part.strip() for part in (self._text(name) or "").split(","))
+        return tuple(self._decoded(name, value) for value in values if value)
+
+    def _decoded(self, name: str, value: str) -> bytes:
         try:
             key = urlsafe_b64decode(value + "=" * (-len(value) % 4))
         except ValueError:

@@ -182,7 +182,7 @@ class Database:
     """One engine and the two ways to use it: `transaction` writes, `reading` reads."""
 
     def __init__(self, engine: Engine, keys: Keys, config: Config) -> None:
-        self.engine = engine
+        self.engine, self.keys, self.config = engine, keys, config
         # What this process read last and may find outdated; nothing here decides without looking again.
         self.memory: dict[str, Any] = {}
         self.sessions = sessionmaker(engine, class_=Session, expire_on_commit=False, keys=keys, config=config)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 
@@ -44,12 +45,16 @@ class Keys:
         secret_keys: oldest first; the last one signs, all verify.
         pepper: keys address hashes and derived link ids; it never rotates.
         data_key: wraps each person's own data key.
+        former_data_keys: still open what they wrapped, and wrap nothing new.
     """
 
-    def __init__(self, secret_keys: tuple[str, ...], pepper: bytes, data_key: bytes) -> None:
+    def __init__(
+        self, secret_keys: tuple[str, ...], pepper: bytes, data_key: bytes, former_data_keys: tuple[bytes, ...] = ()
+    ) -> None:
         self._secret_keys = list(secret_keys)
         self._pepper = pepper
         self._wrap = AESGCM(data_key)
+        self._former = [AESGCM(key) for key in former_data_keys]
         self._signers: dict[str, Signer] = {}
 
     def _signer(self, purpose: str) -> Signer:
@@ -107,7 +112,19 @@ class Keys:
         return plain, self._sealed(self._wrap, plain)
 
     def unwrap(self, wrapped: bytes) -> bytes:
-        return self._opened(self._wrap, wrapped)
+        return self.unseal_own(wrapped)
+
+    def rewrapped(self, sealed: bytes) -> bytes | None:
+        """What a former key sealed for the service, under the one in force; None when it is that already.
+
+        Raises:
+            ValueError: no key of ours opens it.
+        """
+        try:
+            self._opened(self._wrap, sealed)
+        except ValueError:
+            return self._sealed(self._wrap, self.unseal_own(sealed))
+        return None
 
     def seal(self, data_key: bytes, plain: bytes) -> bytes:
         """`plain` encrypted and authenticated under one person's data key."""
@@ -121,7 +138,13 @@ class Keys:
         return self._sealed(self._wrap, plain)
 
     def unseal_own(self, sealed: bytes) -> bytes:
-        return self._opened(self._wrap, sealed)
+        try:
+            return self._opened(self._wrap, sealed)
+        except ValueError:
+            for former in self._former:
+                with suppress(ValueError):
+                    return self._opened(former, sealed)
+            raise
 
     @staticmethod
     def _sealed(cipher: AESGCM, plain: bytes) -> bytes:

@@ -27,6 +27,8 @@ class EventType(Enum):
     CONTACT_OBJECTED = "contact.objected"
     CONTACT_ERASED = "contact.erased"
     RETENTION_RUN = "retention.run"
+    BACKUP_RESTORED = "backup.restored"
+    DATA_KEY_ROTATED = "data-key.rotated"
     EXPORT_COMPLETED = "export.completed"
     EVIDENCE_READ = "evidence.read"
     FORM_PUBLISHED = "form.published"
@@ -75,6 +77,7 @@ FIELDS: dict[str, FieldClass] = {
     "scanner": FieldClass.RESIDUE,
     "seconds_since_sent": FieldClass.RESIDUE,
     "counts": FieldClass.RESIDUE,
+    "snapshot_at": FieldClass.RESIDUE,
     "filter": FieldClass.RESIDUE,
     "rows": FieldClass.RESIDUE,
     "file_sha256": FieldClass.RESIDUE,

@@ -183,7 +183,7 @@ def end_topic(
     scope: Held,
     ending: Ending,
     *,
-    client: ClientInfo,
+    client: ClientInfo | None,
     actor: Actor = PERSON,
     now: datetime,
 ) -> bool:

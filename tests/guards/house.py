@@ -31,6 +31,7 @@ FEATURES = (
     "transfer",
     "privacy",
     "reports",
+    "backup",
 )
 ASSEMBLY = ("app", "wiring", "worker", "cli", "demo", "devserver", "models")
 HTTP_NAMES = ("public", "api", "console")
