@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Index, Integer, String, Text, delete, exists, func, literal_column, or_, select, text, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from signup.core.db import Base, Json, Session, UtcDateTime
+from signup.core.db import Base, Json, Session, UtcDateTime, affected
 from signup.core.values import new_id
 
 DUE = "due"
@@ -189,3 +189,33 @@ def backlog(session: Session, *, now: datetime) -> list[Backlog]:
         .group_by(JobRow.kind)
     )
     return [Backlog(kind, due, dead, oldest) for kind, due, dead, oldest in rows]
+
+
+@dataclass(frozen=True)
+class DeadJob:
+    """A job that was given up."""
+
+    id: str
+    kind: str
+    attempt: int
+    created_at: datetime
+    error: str
+
+
+def dead(session: Session, *, limit: int = 1000) -> list[DeadJob]:
+    """The jobs that were given up, oldest first."""
+    row = JobRow
+    query = select(row.id, row.kind, row.attempt, row.created_at, func.coalesce(row.error, ""))
+    return [DeadJob(*found) for found in session.execute(query.where(row.state == DEAD).order_by(row.id).limit(limit))]
+
+
+def drop_dead(session: Session, job_id: str | None = None) -> int:
+    """The dead job, or without an id each of them, is gone.
+
+    Returns:
+        How many there were.
+    """
+    gone = delete(JobRow).where(JobRow.state == DEAD)
+    if job_id is not None:
+        gone = gone.where(JobRow.id == job_id)
+    return affected(session.execute(gone.execution_options(synchronize_session=False)))

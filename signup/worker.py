@@ -8,7 +8,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from flask import Flask
 
@@ -24,9 +25,15 @@ IDLE_SECONDS = 0.25
 ERROR_SECONDS = 2.0
 # Longer than one SMTP dialogue or HTTP request can take.
 STOP_SECONDS = 25.0
+# Several times within the time that a watchdog allows.
+WATCH_SECONDS = 5.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger(__name__)
+
+
+class ThreadLost(Exception):
+    """A thread of the worker has ended though nobody stopped it."""
 
 
 class JobTurn:
@@ -98,26 +105,35 @@ class Worker:
     def __init__(self, app: Flask) -> None:
         self.app = app
         self.stopping = threading.Event()
+        self.lost = False
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT; what is under way is finished, what is leased falls due again."""
+        """Work until SIGTERM or SIGINT; what is under way is finished, what is leased falls due again.
+
+        Raises:
+            ThreadLost: one kind of work would be done no longer, so all of it is to be started again.
+        """
         # Taken by sigwait below, not by a handler, which could interrupt the very lock that it needs.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         makers: list[tuple[str, Callable[[], Turn]]] = [(kind.name, _maker(kind)) for kind in wiring.JOBS]
         makers += [(f"turn-{number}", make) for number, make in enumerate(wiring.TURNS)]
         threads = [threading.Thread(target=self._loop, args=maker, name=maker[0], daemon=True) for maker in makers]
+        helpers = [threading.Thread(target=self._watch, args=(tuple(threads),), name="watch", daemon=True)]
         if not self._registered():
-            threads.append(threading.Thread(target=self._register, name="timed-jobs", daemon=True))
-        for thread in threads:
+            helpers.append(threading.Thread(target=self._register, name="timed-jobs", daemon=True))
+        for thread in (*threads, *helpers):
             thread.start()
-        _notify_ready()
+        _notify(b"READY=1")
         log.info("worker started", extra={"threads": len(threads)})
         signal.sigwait(STOP_SIGNALS)
+        _notify(b"STOPPING=1")
         self.stopping.set()
         deadline = time.monotonic() + STOP_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         log.info("worker stopped")
+        if self.lost:
+            raise ThreadLost
 
     def _registered(self) -> bool:
         """Whether the timed jobs are there; not when the database is away at the moment."""
@@ -132,6 +148,17 @@ class Worker:
     def _register(self) -> None:
         while not self.stopping.wait(ERROR_SECONDS) and not self._registered():
             pass
+
+    def _watch(self, threads: Sequence[threading.Thread]) -> None:
+        """Tell a watchdog that every thread lives; when one has died, end the worker."""
+        while not self.stopping.wait(WATCH_SECONDS):
+            dead = [thread.name for thread in threads if not thread.is_alive()]
+            if dead:
+                log.critical("threads of the worker have died", extra={"threads": dead})
+                self.lost = True
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            _notify(b"WATCHDOG=1")
 
     def _loop(self, name: str, make: Callable[[], Turn]) -> None:
         with self.app.app_context():
@@ -148,13 +175,14 @@ class Worker:
             turn.close(utc_now)
 
 
-def _notify_ready() -> None:
-    """Tell whoever started us, by systemd's protocol, that work is being done."""
+def _notify(state: bytes) -> None:
+    """Tell whoever started us, by systemd's protocol, how we are."""
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notice:
-        notice.sendto(b"READY=1", "\0" + path[1:] if path.startswith("@") else path)
+    # Whoever listened may be gone; that is no reason to stop working.
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notice:
+        notice.sendto(state, "\0" + path[1:] if path.startswith("@") else path)
 
 
 def _maker(kind: Kind) -> Callable[[], Turn]:

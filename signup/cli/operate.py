@@ -1,16 +1,19 @@
-"""Commands for the operator: the worker and the retention run."""
+"""Commands for the operator: the worker, the retention run and the jobs that were given up."""
 
 from __future__ import annotations
+
+import sys
 
 import click
 from flask import current_app
 
-from signup.cli.common import BadInput, PlainCommand, PlainGroup
+from signup import jobs
+from signup.cli.common import BadInput, PlainCommand, PlainGroup, plain_errors
 from signup.core.config import Config
-from signup.core.db import reading
-from signup.core.values import utc_now
+from signup.core.db import reading, transaction
+from signup.core.values import rfc3339, utc_now
 from signup.privacy import retention
-from signup.worker import Worker
+from signup.worker import ThreadLost, Worker
 
 
 @click.command("worker", cls=PlainCommand)
@@ -19,7 +22,11 @@ def worker() -> None:
     config: Config = current_app.extensions["signup.config"]
     if config.mail is None:
         raise BadInput("MAIL_SERVER is not set: bin/run sets it to the development mailbox")
-    Worker(current_app._get_current_object()).run()  # type: ignore[attr-defined] # the worker's threads need the real object
+    try:
+        Worker(current_app._get_current_object()).run()  # type: ignore[attr-defined] # the worker's threads need the real object
+    except ThreadLost:
+        # The log says which; whoever started us starts us again.
+        sys.exit(1)
 
 
 retention_group = PlainGroup("retention", help="What is kept no longer than needed.")
@@ -38,4 +45,29 @@ def run_retention(dry_run: bool) -> None:
         click.echo(f"{name}\t{count}")
 
 
-COMMANDS = (worker, retention_group)
+jobs_group = PlainGroup("jobs", help="Work that was given up.")
+
+
+@jobs_group.command("list")
+def list_jobs() -> None:
+    """List jobs that were given up, with the reason."""
+    with plain_errors(), reading() as session:
+        for job in jobs.dead(session):
+            click.echo(f"{job.id}\t{job.kind}\t{rfc3339(job.created_at)}\t{job.attempt} tries\t{job.error}")
+
+
+@jobs_group.command("drop")
+@click.argument("ident", metavar="ID", required=False)
+@click.option("--all", "every", is_flag=True, help="All of them.")
+def drop_jobs(ident: str | None, every: bool) -> None:
+    """Forget the job ID that was given up, so that no alarm speaks of it any more."""
+    if bool(ident) == every:
+        raise BadInput("Say which job by its id, or --all.")
+    with plain_errors(), transaction() as session:
+        count = jobs.drop_dead(session, ident)
+    if ident and not count:
+        raise BadInput(f"No job {ident} was given up.")
+    click.echo(f"{count} dropped")
+
+
+COMMANDS = (worker, retention_group, jobs_group)

@@ -42,7 +42,7 @@ def _ask(units: Path, *arguments: str) -> str:
 
 
 def test_units_are_well_formed_when_systemd_reads_them(units: Path) -> None:
-    told = _ask(units, "verify", *(str(path) for path in [*units.glob("*.service")]))
+    told = _ask(units, "verify", *(str(path) for path in units.glob("signup-*.*") if path.is_file()))
     assert [line for line in told.splitlines() if "signup" in line] == []
 
 
@@ -80,3 +80,4 @@ def test_every_secret_comes_from_a_credential_when_a_service_starts() -> None:
     used = dict(re.findall(r"^Environment=(\w+)_FILE=%d/([\w-]+)$", text, re.MULTILINE))
     assert set(used.values()) == loaded
     assert {"SECRET_KEY", "SIGNUP_PEPPER", "SIGNUP_DATA_KEY", "DATABASE_URL"} <= used.keys()
+    assert "WatchdogSec" in text

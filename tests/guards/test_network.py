@@ -25,7 +25,7 @@ TALKERS = {
     "signup.mail.catcher": "the development mail server",
     "signup.devserver": "asks its own children whether they are ready",
     "signup.core.addresses": "reads addresses; the names of its constants come from there",
-    "signup.worker": "says READY=1 to whoever started it",
+    "signup.worker": "tells whoever started it that it is ready and lives",
     "signup.cli.webhooks": "the listener is a receiver of its own, for trying webhooks",
 }
 
