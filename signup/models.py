@@ -1,6 +1,7 @@
 """Every table, imported once so that the metadata is whole."""
 
 from signup.abuse import models as abuse
+from signup.alarms import models as alarms
 from signup.consents import models as consents
 from signup.contacts import models as contacts
 from signup.eventlog import models as eventlog
@@ -15,6 +16,7 @@ from signup.webhooks import models as webhooks
 
 __all__ = [
     "abuse",
+    "alarms",
     "consents",
     "contacts",
     "eventlog",

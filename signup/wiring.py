@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from signup.alarms import send as alarms
 from signup.eventlog import record
 from signup.jobs import Job
 from signup.mail import compose, send
@@ -86,6 +87,13 @@ JOBS: tuple[Kind, ...] = (
         retry="again when its lease ends, ten minutes later",
         lease_seconds=600,
         every_seconds=retention.EVERY_SECONDS,
+    ),
+    Kind(
+        alarms.JOB_RUN,
+        lambda: alarms.run,
+        retry="each way by itself: 1 to 15 min for a week; the run itself when its lease ends",
+        lease_seconds=alarms.LEASE_SECONDS,
+        every_seconds=alarms.EVERY_SECONDS,
     ),
 )
 

@@ -198,6 +198,8 @@ def check_config() -> None:
     click.echo(f"mail server        {f'{config.mail.server}:{config.mail.port}' if config.mail else 'none'}")
     click.echo(f"trusted proxies    {config.trusted_proxies}")
     click.echo(f"outbound allowance {', '.join(config.outbound_allow) or 'public addresses over https only'}")
+    ways = len(config.alarm_mail) + (config.alarm_url is not None)
+    click.echo(f"alarms go to       {f'{ways} places' if ways else 'the log and /metrics only'}")
     click.echo(f"known settings     {', '.join(sorted(SETTINGS))}")
     try:
         with reading() as session:

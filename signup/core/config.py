@@ -5,19 +5,21 @@ from __future__ import annotations
 import ipaddress
 import re
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from signup.core.addresses import Allowance
+from signup.core.addresses import Allowance, OutboundRefused, check_url
 
 ENVIRONMENTS = ("production", "development")
 # 32 bytes: the key size of AES-256 and the output size of SHA-256, which every key here feeds.
 KEY_BYTES = 32
 # A Flask secret shorter than this can be guessed offline from one signed token.
 MIN_SECRET_CHARACTERS = 32
+# Enough to find a typo; the operator's own server may take names that no public one would.
+_ADDRESS = re.compile(r"[!-~]+@[!-~]+")
 WEAK_SECRETS = ("dev", "secret", "changeme", "change-me", "password", "test")
 
 SETTINGS: dict[str, str] = {
@@ -30,6 +32,9 @@ SETTINGS: dict[str, str] = {
     "SIGNUP_TSA_URL": "RFC 3161 time stamping authority for checkpoints",
     "SIGNUP_TRUSTED_PROXIES": "how many proxies in front append to X-Forwarded-For",
     "SIGNUP_OUTBOUND_ALLOW": "CIDRs and hosts that webhooks may reach though private, http:// included",
+    "SIGNUP_ALARM_MAIL": "addresses that are told when something is wrong, comma separated",
+    "SIGNUP_ALARM_URL": "URL that is told when something is wrong",
+    "SIGNUP_ALARM_SECRET": "whsec_ secret that signs what goes to SIGNUP_ALARM_URL",
     "SIGNUP_METRICS_TOKEN": "bearer token for /metrics from other machines",
     "SIGNUP_TOKEN_DAYS": "days a confirmation link stays valid, 1 to 30",
 }
@@ -78,6 +83,9 @@ class Config:
     outbound_allow: tuple[str, ...]
     metrics_token: str | None = field(repr=False)
     token_days: int
+    alarm_mail: tuple[str, ...]
+    alarm_url: str | None = field(repr=False)
+    alarm_secret: str | None = field(repr=False)
 
     @property
     def development(self) -> bool:
@@ -134,6 +142,9 @@ class _Reader:
             outbound_allow=self._outbound_allow(),
             metrics_token=self._text("SIGNUP_METRICS_TOKEN"),
             token_days=self._integer("SIGNUP_TOKEN_DAYS", 7, 1, 30),
+            alarm_mail=self._alarm_mail(),
+            alarm_url=self._alarm_url(),
+            alarm_secret=self._alarm_secret(),
         )
 
     def _refuse_unknown(self) -> None:
@@ -270,15 +281,51 @@ class _Reader:
         )
 
     def _outbound_allow(self) -> tuple[str, ...]:
-        entries = tuple(
-            part.strip() for part in (self.environ.get("SIGNUP_OUTBOUND_ALLOW") or "").split(",") if part.strip()
-        )
+        entries = self._allowed()
         for entry in entries:
             try:
                 Allowance.parse([entry])
             except ValueError as error:
                 self.problems.append(f"SIGNUP_OUTBOUND_ALLOW: {error}")
         return entries
+
+    def _allowed(self) -> tuple[str, ...]:
+        text = self.environ.get("SIGNUP_OUTBOUND_ALLOW") or ""
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+
+    def _alarm_mail(self) -> tuple[str, ...]:
+        addresses = tuple(
+            part.strip() for part in (self.environ.get("SIGNUP_ALARM_MAIL") or "").split(",") if part.strip()
+        )
+        if not all(_ADDRESS.fullmatch(address) for address in addresses):
+            self.problems.append("SIGNUP_ALARM_MAIL must hold mail addresses, separated by commas")
+        return addresses
+
+    def _alarm_url(self) -> str | None:
+        url = self._text("SIGNUP_ALARM_URL")
+        if url:
+            try:
+                check_url(url, Allowance.parse(self._allowed()))
+            except OutboundRefused as refusal:
+                self.problems.append(f"SIGNUP_ALARM_URL: {refusal.detail}")
+            except ValueError:
+                pass  # the allowance is wrong, and is named for that already
+        return url
+
+    def _alarm_secret(self) -> str | None:
+        secret = self._text("SIGNUP_ALARM_SECRET")
+        if secret and not _is_signing_secret(secret):
+            self.problems.append("SIGNUP_ALARM_SECRET must be whsec_ and 24 to 64 random bytes in Base64")
+        return secret
+
+
+def _is_signing_secret(text: str) -> bool:
+    """Whether Standard Webhooks can sign with it."""
+    try:
+        key = b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return False
+    return text.startswith("whsec_") and 24 <= len(key) <= 64
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,6 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
+from signup.alarms import actions as alarms
 from signup.core.db import reading
 from signup.core.errors import Forbidden
 from signup.core.values import utc_now
@@ -64,8 +65,9 @@ def metrics() -> Response:
     now = utc_now()
     with reading() as session:
         figures = queries.figures(session, now=now)
+        standing = alarms.standing_by_kind(session)
     registry = CollectorRegistry()
-    registry.register(_Collector(figures, now.timestamp()))
+    registry.register(_Collector(figures, standing, now.timestamp()))
     return make_response(generate_latest(registry), 200, {"Content-Type": CONTENT_TYPE_LATEST})
 
 
@@ -88,8 +90,9 @@ def _has_token() -> bool:
 class _Collector(Collector):
     """The figures in Prometheus' words."""
 
-    def __init__(self, figures: queries.Figures, now: float) -> None:
+    def __init__(self, figures: queries.Figures, alarms: dict[str, int], now: float) -> None:
         self.figures = figures
+        self.alarms = alarms
         self.now = now
 
     def collect(self) -> Iterator[Metric]:
@@ -103,6 +106,7 @@ class _Collector(Collector):
         yield _gauge("signup_deliveries", "Webhook deliveries by state", "state", figures.deliveries.items())
         yield _gauge("signup_subscriptions", "Subscriptions by status", "status", figures.subscriptions.items())
         yield _gauge("signup_endpoints", "Webhook endpoints by state", "state", figures.endpoints.items())
+        yield _gauge("signup_alarms", "Alarms that stand", "kind", self.alarms.items())
         yield GaugeMetricFamily(
             "signup_deliveries_oldest_seconds",
             "Age of the oldest due delivery",

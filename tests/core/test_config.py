@@ -51,6 +51,10 @@ def test_a_complete_production_environment_is_read(tmp_path):
         ("SIGNUP_OUTBOUND_ALLOW", "10.0.0.0/99"),
         ("MAIL_USE_TLS", "maybe"),
         ("SIGNUP_TOKEN_DAYS", "31"),
+        ("SIGNUP_ALARM_MAIL", "ops@betrieb.example, nobody"),
+        ("SIGNUP_ALARM_URL", "alarms.betrieb.example"),
+        ("SIGNUP_ALARM_URL", "https://10.0.0.1/"),
+        ("SIGNUP_ALARM_SECRET", "whsec_c2hvcnQ="),
     ],
 )
 def test_a_wrong_setting_is_named(tmp_path, name, value):

@@ -44,7 +44,7 @@ tests:
         alertname: SignupJobsDead
         exp_alerts:
           - exp_labels: {{severity: ticket, kind: mail.send}}
-            exp_annotations: {{summary: "Jobs were given up; each row says why."}}
+            exp_annotations: {{summary: "Jobs were given up: flask jobs list names them."}}
 """
 
 

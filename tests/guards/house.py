@@ -30,6 +30,7 @@ FEATURES = (
     "connectors",
     "transfer",
     "privacy",
+    "alarms",
     "reports",
     "backup",
 )
