@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select
 
 from signup.consents.models import Consent, ConsentState
-from signup.core.db import Session
+from signup.core.db import Prepared, Session
 from signup.core.signing import token_hash
 from signup.core.values import new_id
 from signup.purposes.models import Purpose, Topic
@@ -77,14 +77,17 @@ _HELD = (
 
 def of_contact(session: Session, controller_id: str, contact_id: str) -> list[Held]:
     """All consents of one contact, in the order of their purposes."""
-    rows = session.execute(
-        select(*_HELD)
-        .join(Purpose, Purpose.id == Consent.purpose_id)
-        .join(Topic, Topic.id == Purpose.topic_id)
-        .where(Consent.controller_id == controller_id, Consent.contact_id == contact_id)
-        .order_by(Purpose.slug)
-    )
+    rows = session.rows(_OF_CONTACT, {"controller_id": controller_id, "contact_id": contact_id})
     return [Held(*row) for row in rows]
+
+
+_OF_CONTACT = Prepared(
+    select(*_HELD)
+    .join(Purpose, Purpose.id == Consent.purpose_id)
+    .join(Topic, Topic.id == Purpose.topic_id)
+    .where(Consent.controller_id == bindparam("controller_id"), Consent.contact_id == bindparam("contact_id"))
+    .order_by(Purpose.slug)
+)
 
 
 def link_id(session: Session, subscription_id: str, topic: str, epoch: int) -> bytes:
@@ -236,16 +239,8 @@ def close_requests(
     session: Session, controller_id: str, contact_id: str, state: ConsentState, *, now: datetime
 ) -> None:
     """Consents that nobody confirmed are closed as expired or refused."""
-    session.execute(
-        update(Consent)
-        .where(
-            Consent.controller_id == controller_id,
-            Consent.contact_id == contact_id,
-            Consent.state == ConsentState.REQUESTED,
-        )
-        .values(state=state, ended_at=now)
-        .execution_options(synchronize_session=False)
-    )
+    asked = {"controller_id": controller_id, "contact_id": contact_id, "state": ConsentState.REQUESTED}
+    session.change(Consent, asked, {"state": state, "ended_at": now})
 
 
 def _move(
@@ -256,17 +251,9 @@ def _move(
     before: ConsentState,
     **values: Any,
 ) -> None:
-    session.execute(
-        update(Consent)
-        .where(
-            Consent.controller_id == controller_id,
-            Consent.contact_id == contact_id,
-            Consent.purpose_id.in_(list(purpose_ids)),
-            Consent.state == before,
-        )
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
+    for purpose_id in purpose_ids:
+        key = {"controller_id": controller_id, "contact_id": contact_id, "purpose_id": purpose_id, "state": before}
+        session.change(Consent, key, values)
 
 
 def behind_link(session: Session, ident: bytes) -> tuple[str, str, str] | None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 
 from signup.contacts.models import Contact, DataKey
-from signup.core.db import Claim, Session, claim_of
+from signup.core.db import Claim, Prepared, Session, claim_of
 from signup.core.errors import NotFound
 from signup.core.values import EmailAddress, new_id
 from signup.eventlog.record import Subject
@@ -135,10 +135,13 @@ def open_key(session: Session, contact_id: str) -> bytes:
     Raises:
         NotFound: the contact was erased, and its key with it.
     """
-    wrapped = session.scalar(select(DataKey.wrapped).where(DataKey.contact_id == contact_id))
-    if wrapped is None:
+    rows = session.rows(_KEY, {"contact_id": contact_id})
+    if not rows:
         raise NotFound("There is no such contact.")
-    return session.keys.unwrap(wrapped)
+    return session.keys.unwrap(rows[0][0])
+
+
+_KEY = Prepared(select(DataKey.wrapped).where(DataKey.contact_id == bindparam("contact_id")))
 
 
 def open_keys(session: Session, contact_ids: Sequence[str]) -> dict[str, bytes]:

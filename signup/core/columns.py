@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import DateTime, Dialect, Text
+from sqlalchemy import Boolean, DateTime, Dialect, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
@@ -101,4 +101,4 @@ def loaded(kind: TypeEngine[Any], value: Any) -> Any:
     """What the driver returned for a column of this type, as a mapped row would hold it."""
     if isinstance(kind, UtcDateTime | Json | Choice):
         return kind.process_result_value(value, None)  # type: ignore[arg-type] # none of them asks the dialect
-    return value
+    return bool(value) if isinstance(kind, Boolean) and value is not None else value

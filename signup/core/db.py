@@ -31,6 +31,7 @@ from sqlalchemy.orm import DeclarativeBase, sessionmaker
 from signup.core import sqlite, writes
 from signup.core.columns import Choice, Json, UtcDateTime
 from signup.core.config import Config
+from signup.core.driver import Prepared
 from signup.core.errors import Busy
 from signup.core.signing import Keys
 from signup.core.writes import Claim, ClaimShape, Look, Shape, Write
@@ -93,7 +94,7 @@ class Session(orm.Session):
         writes.add(self._queue, Shape(_table(model), tuple(row), on_conflict), tuple(row.values()))
 
     def change(self, model: type[Base], key: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-        """Queue an UPDATE of the one row that `key` names. A row may be changed once per transaction."""
+        """Queue an UPDATE of the rows that `key` matches. A row may be changed once between two reads."""
         shape = Shape(_table(model), tuple(values), key=tuple(key))
         writes.add(self._queue, shape, (*values.values(), *key.values()))
 
@@ -117,6 +118,21 @@ class Session(orm.Session):
             One tuple a claim with the columns it asked for, and one value a look.
         """
         return writes.claim(self.driven, claims, looks)
+
+    def remove(self, model: type[Base], key: Mapping[str, Any]) -> None:
+        """Queue a DELETE of the rows that `key` matches."""
+        writes.add(self._queue, Shape(_table(model), (), key=tuple(key)), tuple(key.values()))
+
+    def rows(self, query: Prepared, values: Mapping[str, Any], *, keep_queue: bool = False) -> list[Any]:
+        """The rows of a prepared query, after what is queued was written.
+
+        Args:
+            keep_queue: the query touches no row that may be queued, so the queue goes on growing behind it.
+        """
+        if not keep_queue:
+            self.flush()
+            self.write_queued()
+        return query.rows(self.driven, values)
 
     def write_queued(self) -> None:
         """What was queued is in the database now, not yet committed."""
@@ -339,6 +355,7 @@ __all__ = [
     "Database",
     "Json",
     "Look",
+    "Prepared",
     "Session",
     "UtcDateTime",
     "affected",

@@ -21,12 +21,12 @@ MAX_PARAMETERS = 20_000
 
 
 class Shape(NamedTuple):
-    """All of a write but its values: an INSERT with an optional conflict clause, or one UPDATE by key."""
+    """All of a write but its values: an INSERT with an optional conflict clause, an UPDATE or a DELETE by key."""
 
     table: Table
     columns: tuple[str, ...]
     suffix: str = ""
-    key: tuple[str, ...] = ()  # the WHERE columns of an UPDATE; empty for an INSERT
+    key: tuple[str, ...] = ()  # the WHERE columns of an UPDATE or DELETE; empty for an INSERT
     expressions: tuple[str, ...] = ()  # INSERT ... SELECT: the columns that SQL computes, named here
     source: str = ""  # INSERT ... SELECT: FROM and what follows
 
@@ -170,6 +170,9 @@ def _sql(shape: Shape, rows: int, mark: Mark) -> str:
     if shape.source:
         marks = ", ".join(mark(name) for name in shape.columns)
         return f'INSERT INTO "{table}" ({columns}) SELECT {marks}, {shape.suffix} {_numbered(shape.source, mark)}'
+    if shape.key and not shape.columns:
+        where = " AND ".join(f'"{name}" = {mark(name)}' for name in shape.key)
+        return f'DELETE FROM "{table}" WHERE {where}'
     if shape.key:
         assignments = ", ".join(f'"{name}" = {mark(name)}' for name in shape.columns)
         where = " AND ".join(f'"{name}" = {mark(name)}' for name in shape.key)

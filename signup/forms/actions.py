@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import literal_column, select
+from sqlalchemy import bindparam, literal_column, select
 
-from signup.core.db import Look, Session, database
+from signup.core.db import Look, Prepared, Session, database
 from signup.core.errors import Conflict, Invalid, NotFound
 from signup.core.values import LOCALES, Actor, new_id
 from signup.eventlog.kinds import EventType
@@ -231,7 +231,7 @@ def in_force(session: Session, slug: str) -> FormView:
     Raises:
         NotFound: no such form, or it was never published.
     """
-    return _find(session, Form.slug == slug, FormVersion.number == Form.live_version)
+    return _only(session.rows(_IN_FORCE, {"slug": slug}, keep_queue=True))
 
 
 def version(session: Session, slug: str, number: int) -> FormView:
@@ -240,24 +240,28 @@ def version(session: Session, slug: str, number: int) -> FormView:
     Raises:
         NotFound: there is no such version.
     """
-    return _find(session, Form.slug == slug, FormVersion.number == number)
+    return _only(session.rows(_VERSION, {"slug": slug, "number": number}, keep_queue=True))
 
 
 def by_version_id(session: Session, version_id: str) -> FormView:
     """The form with the version that a confirmation points at."""
-    return _find(session, FormVersion.id == version_id)
+    return _only(session.rows(_BY_VERSION, {"version_id": version_id}, keep_queue=True))
 
 
-def _find(session: Session, *where: Any) -> FormView:
-    row = session.execute(
-        select(*_VIEW)
-        .join(FormVersion, FormVersion.form_id == Form.id)
-        .join(Controller, Controller.id == Form.controller_id)
-        .where(*where)
-    ).first()
-    if row is None:
+_FORMS = (
+    select(*_VIEW)
+    .join(FormVersion, FormVersion.form_id == Form.id)
+    .join(Controller, Controller.id == Form.controller_id)
+)
+_IN_FORCE = Prepared(_FORMS.where(Form.slug == bindparam("slug"), FormVersion.number == Form.live_version))
+_VERSION = Prepared(_FORMS.where(Form.slug == bindparam("slug"), FormVersion.number == bindparam("number")))
+_BY_VERSION = Prepared(_FORMS.where(FormVersion.id == bindparam("version_id")))
+
+
+def _only(rows: Sequence[Sequence[Any]]) -> FormView:
+    if not rows:
         raise NotFound("There is no such form.")
-    return _view(row)
+    return _view(rows[0])
 
 
 def listed(session: Session, controller_id: str, *, after: str = "", limit: int = 100) -> list[FormView]:

@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 
-from signup.core.db import Session
+from signup.core.db import Prepared, Session
 from signup.core.errors import Conflict, Invalid, NotFound
 from signup.core.values import EmailAddress, clean_text, new_id
 from signup.purposes.models import ConsentText, Controller, LegalBasis, Purpose, Topic
@@ -105,10 +105,13 @@ def get_controller(session: Session, controller_id: str) -> ControllerView:
     Raises:
         NotFound: there is none.
     """
-    row = session.execute(select(*_CONTROLLER).where(Controller.id == controller_id)).first()
-    if row is None:
+    rows = session.rows(_BY_ID, {"controller_id": controller_id}, keep_queue=True)
+    if not rows:
         raise NotFound("There is no such controller.")
-    return ControllerView(*row)
+    return ControllerView(*rows[0])
+
+
+_BY_ID = Prepared(select(*_CONTROLLER).where(Controller.id == bindparam("controller_id")))
 
 
 def find_controller(session: Session, slug: str) -> ControllerView:

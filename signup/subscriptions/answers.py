@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from signup.consents import actions as consents
 from signup.consents.actions import Held
 from signup.consents.models import ConsentState
 from signup.contacts import actions as contacts
 from signup.contacts.models import Contact
-from signup.core.db import Session
+from signup.core.db import Prepared, Session
 from signup.core.signing import token_hash
 from signup.core.values import PERSON, ClientInfo, EmailAddress, mask
 from signup.eventlog.kinds import EventType
@@ -63,15 +63,12 @@ def look(session: Session, ident: bytes, *, now: datetime, lock: bool = False) -
     Args:
         lock: keep everybody else from answering for the same person until the commit.
     """
+    # The owner first: what is read after the lock cannot change any more.
+    owners = session.rows(_OWNER_LOCKED if lock else _OWNER, {"token_hash": token_hash(ident)})
     found = session.scalars(select(Confirmation).where(Confirmation.token_hash == token_hash(ident))).first()
     if found is None:
         return None
-    email = None
-    if found.contact_id:
-        owner = select(Contact.email).where(Contact.id == found.contact_id)
-        email = session.scalar(owner.with_for_update() if lock else owner)
-        if lock:
-            session.refresh(found)
+    email = owners[0][0] if owners and found.contact_id else None
     subscription = None
     held: list[Held] = []
     if email is not None and found.contact_id:
@@ -87,6 +84,15 @@ def look(session: Session, ident: bytes, *, now: datetime, lock: bool = False) -
     )
     view = forms.by_version_id(session, found.form_version_id)
     return Question(found, view, link, rules.not_me_now(link, found.state), email, tuple(held), subscription)
+
+
+_OWNER_OF = (
+    select(Contact.email)
+    .join(Confirmation, Confirmation.contact_id == Contact.id)
+    .where(Confirmation.token_hash == bindparam("token_hash"))
+)
+_OWNER = Prepared(_OWNER_OF)
+_OWNER_LOCKED = Prepared(_OWNER_OF.with_for_update(of=Contact))
 
 
 def _newest_state(session: Session, confirmation: Confirmation) -> ConfirmationState | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from signup.consents import actions as consents
 from signup.consents.actions import Held
@@ -312,19 +312,11 @@ def _tell(
 
 
 def _cancel_questions(session: Session, contact_id: str, *, now: datetime) -> None:
-    session.execute(
-        update(Confirmation)
-        .where(Confirmation.contact_id == contact_id, Confirmation.state == ConfirmationState.OPEN)
-        .values(state=ConfirmationState.CANCELLED, closed_at=now)
-        .execution_options(synchronize_session=False)
-    )
+    open_ = {"contact_id": contact_id, "state": ConfirmationState.OPEN}
+    session.change(Confirmation, open_, {"state": ConfirmationState.CANCELLED, "closed_at": now})
 
 
 def stop_mails(session: Session, contact_id: str, reason: str) -> None:
     """Mails to this person that have not left stay here."""
-    session.execute(
-        update(Message)
-        .where(Message.contact_id == contact_id, Message.state == MessageState.QUEUED)
-        .values(state=MessageState.CANCELLED, reason=reason)
-        .execution_options(synchronize_session=False)
-    )
+    queued = {"contact_id": contact_id, "state": MessageState.QUEUED}
+    session.change(Message, queued, {"state": MessageState.CANCELLED, "reason": reason})

@@ -17,8 +17,7 @@ from signup.consents.models import Consent, ConsentState
 from signup.contacts import actions as contacts
 from signup.contacts.actions import Claimed
 from signup.contacts.models import Contact, DataKey
-from signup.core.db import Claim, Session, claim_of
-from signup.core.driver import Prepared
+from signup.core.db import Claim, Prepared, Session, claim_of
 from signup.core.errors import Busy, NetworkSpent
 from signup.core.values import PERSON, Actor, ClientInfo, EmailAddress
 from signup.forms import actions as forms
@@ -236,7 +235,7 @@ _STATE = Prepared(
 
 def state_of(session: Session, view: FormView, contact_id: str) -> State:
     """What we hold about one contact, as far as a request on this form needs it; one query, whoever it is."""
-    rows = _STATE.rows(session.driven, {"form_id": view.id, "contact_id": contact_id})
+    rows = session.rows(_STATE, {"form_id": view.id, "contact_id": contact_id}, keep_queue=True)
     first = rows[0]
     consents_in = {state: frozenset(purpose_id for *_, purpose_id, held in rows if held is state) for state in IN_PLAY}
     return State(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import or_, select
 
-from signup.core.db import Look, Session, affected
+from signup.core.db import Look, Session
 from signup.suppression.models import Reason, Suppression
 
 # Long enough for a prankster to lose interest, short enough for the owner to change their mind.
@@ -86,19 +86,9 @@ def remember(session: Session, controller_id: str, address_key: bytes, reason: R
 
 def lift(
     session: Session, controller_id: str, address_key: bytes, reasons: Collection[Reason] = LIFTED_BY_CONFIRMATION
-) -> bool:
-    """Blocks with these reasons, by default those that the person's own confirmation lifts, are gone; others stay.
-
-    Returns:
-        Whether there was one.
-    """
-    gone = session.execute(
-        delete(Suppression)
-        .where(
-            Suppression.controller_id == controller_id,
-            Suppression.address_key == address_key,
-            Suppression.reason.in_(list(reasons)),
-        )
-        .execution_options(synchronize_session=False)
-    )
-    return affected(gone) > 0
+) -> None:
+    """Blocks with these reasons, by default those that the person's own confirmation lifts, are gone; others stay."""
+    for reason in STRONGEST_FIRST:
+        if reason in reasons:
+            key = {"controller_id": controller_id, "address_key": address_key, "reason": reason}
+            session.remove(Suppression, key)
