@@ -271,7 +271,9 @@ def test_the_backup_is_of_one_moment_when_people_sign_up_meanwhile(app, signup_a
         with app.app_context():
             while not stop.is_set():
                 number += 1
-                confirmed.append(signup_and_confirm(f"{name}{number}@beispiel.de"))
+                # Hours apart, or the network they all come from would be told to wait.
+                at = utc_now() + timedelta(hours=number)
+                confirmed.append(signup_and_confirm(f"{name}{number}@beispiel.de", at=at))
 
     threads = [threading.Thread(target=go_on, args=(name,)) for name in ("anna", "bert")]
     for thread in threads:
