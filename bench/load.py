@@ -124,7 +124,9 @@ def _sent(jobs: list[dict[str, Any]], slices: int) -> list[dict[str, Any]]:
 def _check(url: str, requests: Requests, answer: dict[str, Any]) -> None:
     wrong = {status: count for status, count in answer["statuses"].items() if status not in requests.good}
     if wrong or not answer["milliseconds"]:
-        raise RuntimeError(f"{url} answered {answer['statuses']}, expected only {requests.good}")
+        asked = requests.template.partition(" HTTP/1.1")[0]
+        which = requests.file.name if requests.file else ""
+        raise RuntimeError(f"{url} {asked} {which} answered {answer['statuses']}, expected only {requests.good}")
 
 
 def get(path: str, *headers: str) -> str:

@@ -76,12 +76,12 @@ def running_receiver() -> Iterator[Receiver]:
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.receiver"], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
-    try:
-        assert process.stdout is not None
-        yield Receiver(int(process.stdout.readline()))
-    finally:
-        process.terminate()
-        process.wait(10)
+    assert process.stdout is not None
+    with process:
+        try:
+            yield Receiver(int(process.stdout.readline()))
+        finally:
+            process.terminate()
 
 
 async def main() -> None:

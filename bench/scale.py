@@ -104,13 +104,11 @@ def stepping(place: Place) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(command, cwd=ROOT, env=place.environ, stdin=pipe, stdout=pipe, text=True)
     assert process.stdout is not None
     assert process.stdin is not None
-    if process.stdout.readline() != "ready\n":
-        raise RuntimeError("the steps of the worker could not be started")
-    try:
+    # Its input ends with the block, and the program with its input.
+    with process:
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError("the steps of the worker could not be started")
         yield process
-    finally:
-        process.stdin.close()
-        process.wait(60)
 
 
 def opened(stack: ExitStack, settings: Settings, store: Store, kind: str, rows: int, fresh: int) -> Size:

@@ -16,6 +16,8 @@ from smtplib import SMTP
 
 from tests.support.servers import ROOT
 
+# A sink that says nothing for so long is gone.
+CONTROL_SECONDS = 10
 REPLIES = {
     b"EHLO": b"250-sink\r\n250-8BITMIME\r\n250 SIZE 10000000\r\n",
     b"HELO": b"250 sink\r\n",
@@ -96,15 +98,14 @@ def running_sink() -> Iterator[Sink]:
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.sink"], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
-    try:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
-        control = SMTP("127.0.0.1", port, timeout=10)
-        yield Sink(port, process.pid, control)
-        control.close()
-    finally:
-        process.terminate()
-        process.wait(10)
+    assert process.stdout is not None
+    with process:
+        try:
+            port = int(process.stdout.readline())
+            with SMTP("127.0.0.1", port, timeout=CONTROL_SECONDS) as control:
+                yield Sink(port, process.pid, control)
+        finally:
+            process.terminate()
 
 
 async def main() -> None:

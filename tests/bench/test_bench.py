@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -24,9 +23,9 @@ MEASURES: dict[str, tuple[Measure, set[str]]] = {
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The filled databases, shared by the measures."""
-    yield tmp_path_factory.mktemp("bench-cache")
+    return tmp_path_factory.mktemp("bench-cache")
 
 
 @pytest.mark.slow
