@@ -120,7 +120,9 @@ def test_pages_know_that_they_came_by_tls_when_proxied(proxy: Proxy) -> None:
 
 def test_a_huge_body_is_refused_when_posted(proxy: Proxy) -> None:
     answer = proxy.request("POST", "/f/news", b"email=" + b"x" * 5_000_000, Content_Type=FORM)
-    assert answer.status == http.client.REQUEST_ENTITY_TOO_LARGE
+    # Caddy hands a body on while it comes, so it may find the connection ended before it has read the answer.
+    refused = {http.client.REQUEST_ENTITY_TOO_LARGE} | ({http.client.BAD_GATEWAY} if proxy.name == "caddy" else set())
+    assert answer.status in refused
 
 
 def test_metrics_stay_inside_when_asked_through_the_proxy(proxy: Proxy) -> None:
