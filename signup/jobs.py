@@ -115,13 +115,8 @@ def claim(session: Session, kind: str, *, now: datetime, limit: int, lease_secon
 
 def finish(session: Session, done: Sequence[Job]) -> None:
     """The jobs are gone, unless their lease has passed to another worker meanwhile."""
-    if done:
-        tokens = {job.lease_token for job in done}
-        session.execute(
-            delete(JobRow)
-            .where(JobRow.id.in_([job.id for job in done]), JobRow.lease_token.in_(tokens))
-            .execution_options(synchronize_session=False)
-        )
+    for job in done:
+        session.remove(JobRow, {"id": job.id, "lease_token": job.lease_token})
 
 
 def retry(session: Session, job: Job, *, at: datetime, error: str, burns_attempt: bool = True) -> None:
@@ -142,12 +137,7 @@ def bury(session: Session, job: Job, *, error: str) -> None:
 
 
 def _change(session: Session, job: Job, **values: Any) -> None:
-    session.execute(
-        update(JobRow)
-        .where(JobRow.id == job.id, JobRow.lease_token == job.lease_token)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
+    session.change(JobRow, {"id": job.id, "lease_token": job.lease_token}, values)
 
 
 def every(session: Session, kind: str, *, now: datetime) -> None:

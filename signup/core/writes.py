@@ -45,7 +45,7 @@ class Write:
 
 def add(queue: list[Write], shape: Shape, values: Sequence[Any]) -> None:
     """`values` are queued, with the rows before them that differ in nothing but values."""
-    if not shape.key and not shape.source:
+    if not shape.source:
         for earlier in queue:
             if earlier.shape == shape:
                 earlier.rows.append(values)
@@ -170,15 +170,29 @@ def _sql(shape: Shape, rows: int, mark: Mark) -> str:
     if shape.source:
         marks = ", ".join(mark(name) for name in shape.columns)
         return f'INSERT INTO "{table}" ({columns}) SELECT {marks}, {shape.suffix} {_numbered(shape.source, mark)}'
-    if shape.key and not shape.columns:
-        where = " AND ".join(f'"{name}" = {mark(name)}' for name in shape.key)
-        return f'DELETE FROM "{table}" WHERE {where}'
     if shape.key:
-        assignments = ", ".join(f'"{name}" = {mark(name)}' for name in shape.columns)
-        where = " AND ".join(f'"{name}" = {mark(name)}' for name in shape.key)
-        return f'UPDATE "{table}" SET {assignments} WHERE {where}'
+        return _keyed_sql(shape, rows, mark)
     values = ", ".join("(" + ", ".join(mark(name) for name in shape.columns) + ")" for _ in range(rows))
     return f'INSERT INTO "{table}" ({columns}) VALUES {values} {shape.suffix}'
+
+
+def _keyed_sql(shape: Shape, rows: int, mark: Mark) -> str:
+    """An UPDATE or DELETE of one row, or of many: then their values stand in a list to join with."""
+    table, single = shape.table.name, rows == 1
+    spelled = [mark(name) for _ in range(rows) for name in shape.names]
+    given = spelled if single else [f"v.c{number}" for number in range(len(shape.names))]
+    width = len(shape.columns)
+    assignments = ", ".join(f'"{name}" = {value}' for name, value in zip(shape.columns, given, strict=False))
+    where = " AND ".join(f'"{table}"."{name}" = {value}' for name, value in zip(shape.key, given[width:], strict=True))
+    joined = ""
+    if not single:
+        parts = (spelled[start : start + len(shape.names)] for start in range(0, len(spelled), len(shape.names)))
+        listed = ", ".join(f"({', '.join(part)})" for part in parts)
+        names = ", ".join(f"c{number}" for number in range(len(shape.names)))
+        joined = f" {'FROM' if width else 'USING'} (VALUES {listed}) AS v({names})"
+    if not width:
+        return f'DELETE FROM "{table}"{joined} WHERE {where}'
+    return f'UPDATE "{table}" SET {assignments}{joined} WHERE {where}'
 
 
 class _Marks:
@@ -212,7 +226,7 @@ def _postgres_statements(queue: Sequence[Write]) -> Iterator[tuple[str, list[Any
     parameters: list[Any] = []
     for write in queue:
         converts = _postgres_converts(write.shape)
-        step = max(1, MAX_PARAMETERS // max(1, len(converts)))
+        step = max(1, MAX_PARAMETERS // len(converts))
         for start in range(0, len(write.rows), step):
             rows = write.rows[start : start + step]
             if plan and len(parameters) + len(rows) * len(converts) > MAX_PARAMETERS:

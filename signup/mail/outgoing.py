@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -57,12 +58,25 @@ def open_all(
         )
     )
     by_message: dict[str, jobs.Job] = {str(job.payload["message"]): job for job in leased}
-    rows = session.scalars(
-        select(Message).where(Message.id.in_(list(by_message)), Message.state == MessageState.QUEUED)
+    rows = session.execute(
+        select(*_COLUMNS).where(Message.id.in_(list(by_message)), Message.state == MessageState.QUEUED)
     ).all()
     keys, unreadable = _keys(session, sorted({row.contact_id for row in rows if row.contact_id}))
     opened = {row.id: _opened(session, row, keys, unreadable, now=now) for row in rows}
     return [(by_message[ident], opened.get(ident)) for ident in sorted(by_message)], ends or now
+
+
+_COLUMNS = (
+    Message.id,
+    Message.controller_id,
+    Message.contact_id,
+    Message.confirmation_id,
+    Message.message_id,
+    Message.envelope_from,
+    Message.sha256,
+    Message.sealed,
+    Message.give_up_at,
+)
 
 
 def _keys(session: Session, contact_ids: Sequence[str]) -> tuple[dict[str, bytes], set[str]]:
@@ -80,7 +94,7 @@ def _keys(session: Session, contact_ids: Sequence[str]) -> tuple[dict[str, bytes
     return keys, unreadable
 
 
-def _opened(session: Session, row: Message, keys: dict[str, bytes], unreadable: set[str], *, now: datetime) -> Outgoing:
+def _opened(session: Session, row: Any, keys: dict[str, bytes], unreadable: set[str], *, now: datetime) -> Outgoing:
     key = keys.get(row.contact_id or "")
     recipient, raw, stop, broken = "", b"", None, None
     if row.contact_id in unreadable:

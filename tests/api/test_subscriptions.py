@@ -185,6 +185,6 @@ def test_events_leave_out_the_person_when_they_were_erased(api: Api, sign_up: Ca
 
     gone, stays = sign_up("gone@example.com"), sign_up("stays@example.com")
     with transaction() as session:
-        retention.forget(session, [gone.contact_id])
+        retention.forget(session, [gone.contact_id], "erased", now=utc_now())
     told = events_of(api)
     assert [item["data"]["contact"]["id"] for item in told] == [stays.contact_id]

@@ -299,7 +299,7 @@ def test_the_fact_names_nobody_when_the_person_was_erased_during_the_hand_over(s
 
     def act(recipient: str) -> send.Answer:
         with transaction() as session:
-            retention.forget(session, [anna.contact_id])
+            retention.forget(session, [anna.contact_id], "erased", now=utc_now())
         return send.Answer(250, f"2.0.0 {recipient} Ok")
 
     answering(monkeypatch, act)
@@ -329,7 +329,7 @@ def test_nobody_is_erased_between_the_look_and_the_commit_when_a_result_is_writt
     def erase() -> None:
         with app.app_context(), transaction() as session:
             session.execute(select(Contact.id).where(Contact.id == anna.contact_id).with_for_update())
-            retention.forget(session, [anna.contact_id])
+            retention.forget(session, [anna.contact_id], "erased", now=utc_now())
 
     def settle(*given: Any, **named: Any) -> None:
         threads.append(threading.Thread(target=erase))
