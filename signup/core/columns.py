@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Boolean, DateTime, Dialect, Text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
@@ -79,6 +82,24 @@ class Choice(TypeDecorator[E]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> E | None:
         return None if value is None else self.kind(value)
+
+
+class Rfc3339(FunctionElement[str]):
+    """A time as RFC 3339 text in UTC with milliseconds, made by the database; `Rfc3339(column)`."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(Rfc3339)
+def _rfc3339(element: Rfc3339, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(element.clauses, **options)  # SQLite holds just this text
+
+
+@compiles(Rfc3339, "postgresql")
+def _rfc3339_postgresql(element: Rfc3339, compiler: SQLCompiler, **options: Any) -> str:
+    moment = compiler.process(element.clauses, **options)
+    return f"to_char(timezone('UTC', {moment}), 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
 
 
 Convert = Callable[[Any], Any] | None

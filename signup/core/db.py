@@ -29,7 +29,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, sessionmaker
 
 from signup.core import sqlite, writes
-from signup.core.columns import Choice, Json, UtcDateTime
+from signup.core.columns import Choice, Json, Rfc3339, UtcDateTime
 from signup.core.config import Config
 from signup.core.driver import Prepared
 from signup.core.errors import Busy
@@ -356,6 +356,7 @@ __all__ = [
     "Json",
     "Look",
     "Prepared",
+    "Rfc3339",
     "Session",
     "UtcDateTime",
     "affected",
