@@ -200,7 +200,7 @@ class Database:
     def __init__(self, engine: Engine, keys: Keys, config: Config) -> None:
         self.engine, self.keys, self.config = engine, keys, config
         # What this process read last and may find outdated; nothing here decides without looking again.
-        self.memory: dict[str, Any] = {}
+        self.memory: dict[tuple[str, ...], Any] = {}
         self.sessions = sessionmaker(engine, class_=Session, expire_on_commit=False, keys=keys, config=config)
 
     @cached_property

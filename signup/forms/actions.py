@@ -202,18 +202,18 @@ MAX_RECENT = 1000
 
 def recent(slug: str) -> FormView | None:
     """The form as this process read it last. It may have changed since; its `stamp` tells."""
-    found: FormView | None = database().memory.get(slug)
+    found: FormView | None = database().memory.get(("form", slug))
     return found
 
 
 def read_again(session: Session, slug: str) -> FormView:
     """Like `in_force`, and remembered for `recent`."""
     memory = database().memory
-    memory.pop(slug, None)
+    memory.pop(("form", slug), None)
     view = in_force(session, slug)
     if len(memory) >= MAX_RECENT:
         memory.clear()
-    memory[slug] = view
+    memory["form", slug] = view
     return view
 
 
