@@ -18,7 +18,7 @@ from pathlib import Path
 
 RECEIVE_BYTES = 262_144
 # A server that says nothing for so long has lost the request.
-SILENCE_SECONDS = 120
+SILENCE_SECONDS = 30
 # A job that takes so many times as long as it was given gets no further turn once it has an answer.
 PATIENCE = 3
 

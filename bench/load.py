@@ -15,6 +15,11 @@ from bench import processes
 from bench.measuring import percentile
 from tests.support.servers import ROOT
 
+
+class WrongAnswers(Exception):
+    """A server refused, failed or said nothing: what was measured is not what was meant."""
+
+
 # How often two servers take turns within one cell.
 TURNS = 10
 
@@ -126,7 +131,7 @@ def _check(url: str, requests: Requests, answer: dict[str, Any]) -> None:
     if wrong or not answer["milliseconds"]:
         asked = requests.template.partition(" HTTP/1.1")[0]
         which = requests.file.name if requests.file else ""
-        raise RuntimeError(f"{url} {asked} {which} answered {answer['statuses']}, expected only {requests.good}")
+        raise WrongAnswers(f"{url} {asked} {which} answered {answer['statuses']}, expected only {requests.good}")
 
 
 def get(path: str, *headers: str) -> str:
