@@ -34,6 +34,7 @@ from signup.core.config import Config
 from signup.core.driver import Prepared
 from signup.core.errors import Busy
 from signup.core.signing import Keys
+from signup.core.sqlite import GroupSync
 from signup.core.writes import Claim, ClaimShape, Look, Shape, Write
 
 # A write waits this long for the ones before it; then the visitor is asked to try again.
@@ -203,6 +204,9 @@ class Database:
         self.memory: dict[tuple[str, ...], Any] = {}
         self.sessions = sessionmaker(engine, class_=Session, expire_on_commit=False, keys=keys, config=config)
 
+        path = engine.url.database
+        self._group_sync = GroupSync(path + "-wal") if self.sqlite and path and path != ":memory:" else None
+
     @cached_property
     def sqlite(self) -> bool:
         return self.engine.dialect.name == "sqlite"
@@ -217,6 +221,15 @@ class Database:
             session.flush()
             session.write_queued()
             session.commit()
+        if self._group_sync:
+            self._durable(self._group_sync)
+
+    @staticmethod
+    def _durable(group_sync: GroupSync) -> None:
+        try:
+            group_sync.wait()
+        except OSError as error:
+            raise Busy("The service is busy. Please try again in a moment.", retry_after_seconds=5) from error
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -89,10 +89,10 @@ def message_of(status: int) -> str:
         413: _("The request is larger than 1 MiB. Please send less."),
         415: _("Please send a form, or JSON as application/json."),
         429: _("Your network has sent many requests. Please wait a little."),
-        503: _("Nothing was stored. Please try again in a moment."),
+        503: _("Please try again in a moment. Sent twice, it counts once."),
     }
     return messages.get(status) or str(
-        _("Nothing was stored. Please try again; if it stays like this, tell the operator.")
+        _("Please try again; sent twice, it counts once. If it stays like this, tell the operator.")
     )
 
 
