@@ -131,7 +131,8 @@ class Machine:
         until(lambda: self.connections() == 0, "the end of its connections")
 
     def connections(self) -> int:
-        query = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name")
+        mine = "datname = current_database() AND application_name = :name"
+        query = text(f"SELECT count(*) FROM pg_stat_activity WHERE {mine}")
         with reading() as session:
             return session.scalar(query, {"name": self.environ["PGAPPNAME"]}) or 0
 

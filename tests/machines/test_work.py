@@ -72,7 +72,7 @@ def test_each_mail_and_webhook_goes_once_when_two_machines_send(fleet: Fleet) ->
 
 
 @pytest.fixture
-def counted_leases(fleet: Fleet):  # type: ignore[no-untyped-def]
+def counted_leases(fleet: Fleet):
     """The database itself counts how often a timed job is taken."""
     with transaction() as session:
         session.execute(text(NOTE_TAKEN))
@@ -86,7 +86,7 @@ def _scalar(statement: str) -> int:
         return session.scalar(text(statement)) or 0
 
 
-def test_a_timed_job_runs_once_when_it_is_due_on_two_machines(fleet: Fleet, counted_leases) -> None:  # type: ignore[no-untyped-def]
+def test_a_timed_job_runs_once_when_it_is_due_on_two_machines(fleet: Fleet, counted_leases) -> None:
     clock = fleet.rig.clock
 
     def done() -> bool:
