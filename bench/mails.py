@@ -65,19 +65,19 @@ class Mailing:
 
         def run() -> dict[str, float]:
             self.sign_up(self.settings.seconds)
+            self.sink.restart()
             before = self.sink.taken().count
             roots = [*self.server.pids]
             cost = processes.cpu_seconds(roots)
             worker = self.server.start_worker()
             wait_for(lambda: self.sink.taken().count > before, seconds=CONTROL_SECONDS, describe="the first mail")
             start = processes.cpu_seconds([worker.popen.pid])
-            began, clock = self.sink.taken().count, time.time()
             self.drain()
-            last = self.sink.taken().last
+            taken = self.sink.taken()
             cost = processes.cpu_seconds(roots) - cost + processes.cpu_seconds([worker.popen.pid]) - start
             self.server.stop_workers()
-            sent = self.owed - began
-            return {f"{name} alone": sent / (last - clock), f"{name} cpu": cost / sent * 1000}
+            sent = taken.count - before
+            return {f"{name} alone": (sent - 1) / (taken.last - taken.first), f"{name} cpu": cost / sent * 1000}
 
         return run
 
@@ -86,7 +86,7 @@ def flask_mail(sink: Sink, count: int) -> Cell:
     """As many mails by Flask-Mail, one connection each."""
 
     def run() -> dict[str, float]:
-        sink.taken()
+        sink.restart()
         before = processes.cpu_seconds([sink.pid])
         command = [sys.executable, "-m", "bench.references.flask_mail_sender", str(sink.port), str(count)]
         subprocess.run(command, cwd=ROOT, env=clean_environment(), check=True)

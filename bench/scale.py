@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import math
 import random
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bench import load, servers
 from bench.databases import Store, open_store
@@ -22,6 +25,8 @@ from tests.support.servers import ROOT
 
 # Enough for a steady median, few enough that a slow page does not take the whole time.
 COUNT_PER_SECOND = 20
+# As long as a patient monitor waits.
+SCRAPE_SECONDS = 120.0
 FILES = ("confirm", "unsubscribe", "lookup", "evidence", "feed")
 
 
@@ -93,9 +98,29 @@ OPERATIONS: dict[str, Operation] = {
     "claim of due deliveries": "deliveries",
     "claim of due mails": "mails",
     "step of retention": "retention",
-    "metrics": bare("/metrics"),
+    "metrics, counts remembered": bare("/metrics"),
     "readyz": bare("/readyz"),
 }
+
+
+def first_scrape(size: Size) -> float:
+    """Milliseconds of the first /metrics of a fresh server, which nothing is remembered for."""
+    started = time.perf_counter()
+    if _status(size.server.url, "/metrics") != http.client.OK:
+        return math.inf
+    return (time.perf_counter() - started) * 1000
+
+
+def _status(url: str, path: str) -> int:
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=SCRAPE_SECONDS)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -139,6 +164,8 @@ def measured(settings: Settings, stack: ExitStack, store: Store, kind: str) -> l
     fresh = count * (settings.rounds + 1)
     few, many = settings.few, settings.rows
     sizes = [opened(stack, settings, store, kind, rows, fresh) for rows in (few, many)]
+    # Before anything else: later ones are answered from memory, and say nothing about counting.
+    scrapes = [first_scrape(size) for size in sizes]
     samples, failed = Samples("scale"), set[str]()
     # The first round fills caches and the queues that the claims look into; it does not count.
     for number in range(settings.rounds + 1):
@@ -161,7 +188,11 @@ def measured(settings: Settings, stack: ExitStack, store: Store, kind: str) -> l
             size.used += count
         if number:
             samples.rounds.append(row)
-    figures = []
+    first = f"{kind}: first metrics after a start, {many:,} / {few:,} (once)"
+    figures = [
+        Figure("scale", first, (scrapes[1] / scrapes[0],), "x", at_most(1.5)),
+        Figure("scale", f"{kind}: first metrics after a start among {many:,} (once)", (scrapes[1],), "ms"),
+    ]
     for name in OPERATIONS:
         what = f"{kind}: {name}, {many:,} / {few:,}"
         if name in failed:

@@ -1,6 +1,6 @@
 """A mail server that accepts everything and keeps nothing but a count: the least that SMTP allows.
 
-It prints its port. `HELP` answers how many mails it took, and when the first and the last of them came.
+It prints its port. `HELP` answers how many mails it took, when the last came, and when the first since the last `EXPN`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,10 @@ class Dialogue(asyncio.Protocol):
     def command(self, verb: bytes) -> None:
         if verb == b"HELP":
             self.transport.write(f"214 {taken.count} {taken.first} {taken.last}\r\n".encode())
+            return
+        if verb == b"EXPN":
             taken.first = 0.0
+            self.transport.write(b"250 2.0.0 Ok\r\n")
             return
         self.transport.write(REPLIES.get(verb, b"502 5.5.1 Unknown\r\n"))
         self.in_data = verb == b"DATA"
@@ -87,10 +90,14 @@ class Sink:
     control: SMTP
 
     def taken(self) -> Taken:
-        """How many mails came so far; `first` is the first since the last question."""
+        """How many mails came so far."""
         _, text = self.control.docmd("HELP")
         count, first, last = text.split()
         return Taken(int(count), float(first), float(last))
+
+    def restart(self) -> None:
+        """The next mail is the first."""
+        self.control.docmd("EXPN")
 
 
 @contextmanager

