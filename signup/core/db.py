@@ -74,21 +74,13 @@ class Session(orm.Session):
     """
 
     _queue: list[Write]
-    _driven: Connection | None = None
+    driven: Connection  # of this unit of work, in its one transaction
 
     def __init__(self, *, keys: Keys, config: Config, **options: Any) -> None:
         super().__init__(**options)
         self.keys = keys
         self.config = config
         self._queue = []
-
-    # Not a cached property: in Python 3.11 its lock is shared by all sessions, and getting a connection may wait.
-    @property
-    def driven(self) -> Connection:
-        """The connection of this unit of work; a session has no more than one transaction."""
-        if self._driven is None:
-            self._driven = self.connection()
-        return self._driven
 
     def put(self, model: type[Base], row: Mapping[str, Any], *, on_conflict: str = "") -> None:
         """Queue one row; `on_conflict` is the SQL after the values, such as `ON CONFLICT DO NOTHING`."""
@@ -202,7 +194,7 @@ class Database:
         self.engine, self.keys, self.config = engine, keys, config
         # What this process read last and may find outdated; nothing here decides without looking again.
         self.memory: dict[tuple[str, ...], Any] = {}
-        self.sessions = sessionmaker(engine, class_=Session, expire_on_commit=False, keys=keys, config=config)
+        self.sessions = sessionmaker(class_=Session, expire_on_commit=False, keys=keys, config=config)
 
         path = engine.url.database
         self._group_sync = GroupSync(path + "-wal") if self.sqlite and path and path != ":memory:" else None
@@ -216,11 +208,11 @@ class Database:
         _refuse_nesting()
         with self.write_lock(wait_seconds), self._session(write=True) as session:
             if not self.sqlite and wait_seconds < WRITE_WAIT_SECONDS:
-                session.connection().exec_driver_sql(f"SET LOCAL lock_timeout = '{int(wait_seconds * 1000)}ms'")
+                session.driven.exec_driver_sql(f"SET LOCAL lock_timeout = '{int(wait_seconds * 1000)}ms'")
             yield session
             session.flush()
             session.write_queued()
-            session.commit()
+            session.driven.commit()
         if self._group_sync:
             self._durable(self._group_sync)
 
@@ -241,10 +233,13 @@ class Database:
         _refuse_nesting()
         mark = _in_transaction.set(True)
         try:
-            with self.sessions() as session:
+            with self.engine.connect() as connection:
                 if self.sqlite:
-                    session.connection(execution_options={"begin_immediate": write})
-                yield session
+                    connection.execution_options(begin_immediate=write)
+                connection.begin()
+                with self.sessions(bind=connection) as session:
+                    session.driven = connection
+                    yield session
         except PoolTimeout as error:
             raise Busy("The service is busy. Please try again in a moment.", retry_after_seconds=5) from error
         except DBAPIError as error:

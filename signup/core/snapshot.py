@@ -121,7 +121,6 @@ def workshop() -> Iterator[Database]:
 def _point(held: Database, engine: Engine) -> None:
     """Migrations, `transaction()` and `reading()` go to `engine` from now on."""
     held.engine = engine
-    held.sessions.configure(bind=engine)
 
 
 @contextmanager

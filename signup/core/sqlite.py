@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from signup.core import driver
 from signup.core.config import ConfigError
 from signup.core.errors import Busy
 
@@ -117,7 +118,7 @@ def on_connect(connection: Any, _record: object) -> None:
 
 def on_begin(connection: Any) -> None:
     immediate = connection.get_execution_options().get("begin_immediate", True)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    driver.run(connection, "BEGIN IMMEDIATE" if immediate else "BEGIN", ())
 
 
 def keep_private(path: str | None) -> None:
