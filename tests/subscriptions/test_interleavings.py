@@ -244,7 +244,7 @@ def test_a_sign_up_in_the_moment_of_erasure_is_kept(app, sign_up, monkeypatch):
 
     def slow_lock(session, ids):
         # Between the search and the lock the person signs up again, in another connection.
-        other = database().sessions()
+        other = database().sessions(bind=database().engine)
         with other:
             other.execute(
                 update(Subscription)
@@ -264,7 +264,7 @@ def test_a_sign_up_in_the_moment_of_erasure_is_kept(app, sign_up, monkeypatch):
 def test_expiry_leaves_alone_whom_somebody_is_confirming(app, sign_up):
     now = utc_now()
     person = sign_up("anna@beispiel.de", at=now - timedelta(days=8))
-    with database().sessions() as other:
+    with database().sessions(bind=database().engine) as other:
         from signup.contacts.models import Contact
 
         other.execute(select(Contact.id).where(Contact.id == person.contact_id).with_for_update())
@@ -326,7 +326,7 @@ def test_orphans_of_somebody_who_is_asking_again_are_left_alone(client, sign_up)
     person = sign_up("anna@beispiel.de", at=now - timedelta(days=9))
     with transaction() as session:
         session.execute(update(Confirmation).values(state=ConfirmationState.REPLACED))
-    with database().sessions() as other:
+    with database().sessions(bind=database().engine) as other:
         other.execute(select(Contact.id).where(Contact.id == person.contact_id).with_for_update())
         with transaction() as session:
             assert retention.close_orphans(session, now=now) == 0
