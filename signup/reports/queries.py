@@ -22,7 +22,8 @@ from signup.webhooks.models import Delivery, Endpoint
 MIGRATIONS = Path(__file__).parents[2] / "migrations" / "versions"
 # A queue older than this is a fault that somebody should look at; a young one is only work.
 STALE_SECONDS = 15 * 60
-# Counting a million rows takes some tenths of a second; each process spends a hundredth of its time on it at most.
+# Counting a million rows takes some tenths of a second on PostgreSQL and seconds on SQLite; each process spends a
+# hundredth of its time on it at most.
 INSTANT_SECONDS = 0.02
 REST_PER_COUNT = 100
 
