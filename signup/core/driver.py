@@ -29,7 +29,8 @@ def run(connection: Connection, statement: str, parameters: Sequence[Any]) -> li
         if connection.dialect.name == "sqlite":
             return list(driver.execute(statement, parameters))
         cursor = RawCursor(driver).execute(statement, parameters)
-        return cursor.fetchall() if cursor.description else []
+        # `description` would build an object for each column.
+        return cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
     except connection.dialect.loaded_dbapi.Error as error:
         raise _translated(connection, statement, error) from error
 
