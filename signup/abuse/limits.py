@@ -81,7 +81,7 @@ def claims(keys: Iterable[bytes], *, now: datetime) -> dict[bytes, Claim]:
 
 def lock(session: Session, key: bytes, *, now: datetime) -> list[int]:
     """What was spent under `key`, in a row that stays ours until the commit."""
-    rows, _ = session.claim([claims([key], now=now)[key]])
+    rows = session.claim([claims([key], now=now)[key]])
     spent: list[int] = rows[0][0]
     return spent
 

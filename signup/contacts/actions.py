@@ -60,7 +60,7 @@ def find_or_add(session: Session, controller_id: str, new: NewContact, *, now: d
     An existing contact is returned as it is: a sign-up that nobody confirmed must not change a profile.
     """
     ask = claim(session, controller_id, new, now=now)
-    rows, _ = session.claim([ask])
+    rows = session.claim([ask])
     claimed = claimed_by(ask, rows[0])
     wrapped = None
     if not claimed.fresh:

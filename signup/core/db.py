@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, current_app
@@ -35,7 +36,7 @@ from signup.core.driver import Prepared
 from signup.core.errors import Busy
 from signup.core.signing import Keys
 from signup.core.sqlite import GroupSync
-from signup.core.writes import Claim, ClaimShape, Look, Shape, Write
+from signup.core.writes import Claim, ClaimShape, Shape, Write
 
 # A write waits this long for the ones before it; then the visitor is asked to try again.
 WRITE_WAIT_SECONDS = 5.0
@@ -102,15 +103,15 @@ class Session(orm.Session):
         shape = Shape(_table(model), tuple(row), ", ".join(computed.values()), (), tuple(computed), source)
         writes.add(self._queue, shape, (*row.values(), *values))
 
-    def claim(self, claims: Sequence[Claim], looks: Sequence[Look] = ()) -> tuple[list[Any], list[Any]]:
-        """The claimed rows exist and are ours until the commit, in the order given; the looks are answered.
+    def claim(self, claims: Sequence[Claim]) -> list[Any]:
+        """The claimed rows exist and are ours until the commit, in the order given.
 
         On PostgreSQL that is one statement. What is queued goes on waiting.
 
         Returns:
-            One tuple a claim with the columns it asked for, and one value a look.
+            One tuple a claim with the columns it asked for.
         """
-        return writes.claim(self.driven, claims, looks)
+        return writes.claim(self.driven, claims)
 
     def remove(self, model: type[Base], key: Mapping[str, Any]) -> None:
         """Queue a DELETE of the rows that `key` matches."""
@@ -196,8 +197,10 @@ class Database:
         self.memory: dict[tuple[str, ...], Any] = {}
         self.sessions = sessionmaker(class_=Session, expire_on_commit=False, keys=keys, config=config)
 
-        path = engine.url.database
-        self._group_sync = GroupSync(path + "-wal") if self.sqlite and path and path != ":memory:" else None
+        self._group_sync = None
+        if self.sqlite and engine.url.database and engine.url.database != ":memory:":
+            # SQLite keeps its log beside the file itself, wherever links to it are.
+            self._group_sync = GroupSync(f"{Path(engine.url.database).resolve()}-wal")
 
     @cached_property
     def sqlite(self) -> bool:
@@ -345,7 +348,8 @@ def transaction(*, wait_seconds: float = WRITE_WAIT_SECONDS) -> AbstractContextM
         wait_seconds: how long to queue behind other writers; below the default on PostgreSQL too, for each lock.
 
     Raises:
-        Busy: the queue did not get to us in time, or the database is away; nothing was written.
+        Busy: the queue did not get to us in time, or the database is away. Nothing was written, unless it went away
+            during the commit or the disk refused to sync: then nobody knows, and asking again must be harmless.
     """
     return database().transaction(wait_seconds)
 
@@ -362,7 +366,6 @@ __all__ = [
     "Claim",
     "Database",
     "Json",
-    "Look",
     "Prepared",
     "Rfc3339",
     "Session",

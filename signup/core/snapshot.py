@@ -211,6 +211,8 @@ def _copy_file(source: Engine, ours: Database) -> None:
         try:
             # One transaction for SQLite: who has the file open sees the empty database, and then the full one.
             driver: Any = made.driver_connection
+            # This goes past `transaction()`, which would wait for the disk.
+            target.cursor().execute("PRAGMA synchronous=FULL")
             driver.backup(target.driver_connection)
             target.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:

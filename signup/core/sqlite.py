@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -49,6 +51,15 @@ def _flock(descriptor: int, deadline: float) -> None:
             time.sleep(LOCK_POLL_SECONDS)
 
 
+class _Group:
+    """Commits that wait for the same sync."""
+
+    def __init__(self) -> None:
+        self.members = 0
+        self.over = False
+        self.durable = False
+
+
 class GroupSync:
     """Commits are on disk, and one sync serves all that wait for it.
 
@@ -59,8 +70,7 @@ class GroupSync:
     def __init__(self, log: str) -> None:
         self._log = log
         self._changed = threading.Condition()
-        self._waiting = 0  # commits that ever asked
-        self._durable = 0  # of these, the ones that are on disk
+        self._next = _Group()
         self._busy = False
 
     def wait(self) -> None:
@@ -70,20 +80,22 @@ class GroupSync:
             OSError: the disk refused; nobody may be told that it is stored.
         """
         with self._changed:
-            self._waiting += 1
-            mine = self._waiting
-            while self._busy and self._durable < mine:
+            group = self._next
+            group.members += 1
+            while self._busy and not group.over:
                 self._changed.wait()
-            if self._durable >= mine:
+            if group.over:
+                # A disk reports an error only once: to sync again would say nothing about this group.
+                if not group.durable:
+                    raise OSError(errno.EIO, "the disk refused the log")
                 return
-            self._busy, covered = True, self._waiting
-        durable = 0
+            self._busy, self._next = True, _Group()
         try:
             _sync(self._log)
-            durable = covered
+            group.durable = True
         finally:
             with self._changed:
-                self._busy, self._durable = False, max(self._durable, durable)
+                self._busy, group.over = False, True
                 self._changed.notify_all()
 
 
@@ -103,8 +115,9 @@ def _sync(path: str) -> None:
 def on_connect(connection: Any, _record: object) -> None:
     # The driver's own BEGIN comes too late for a read-then-write transaction; we send ours.
     connection.isolation_level = None
+    if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] not in ("wal", "memory"):
+        raise sqlite3.OperationalError("this file system cannot keep SQLite's write-ahead log")
     for pragma in (
-        "journal_mode=WAL",
         # A commit leaves the disk alone; `GroupSync` waits for it afterwards, outside the writers' queue.
         "synchronous=NORMAL",
         "foreign_keys=ON",

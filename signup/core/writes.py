@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table
 
 from signup.core import driver
-from signup.core.columns import Convert, bound, loaded, time_text
+from signup.core.columns import Convert, bound, loaded
 
 # Spells the next parameter of a statement, for the column with that name; "" for one that stands in a condition.
 Mark = Callable[[str], str]
@@ -88,14 +87,6 @@ class Claim:
     values: Sequence[Any]
 
 
-@dataclass(frozen=True)
-class Look:
-    """One scalar question to answer in the same round trip; `?` stands for each value."""
-
-    sql: str
-    values: Sequence[Any]
-
-
 def execute(connection: Connection, queue: Sequence[Write]) -> None:
     """Everything in `queue` is written, in order."""
     dialect = connection.dialect
@@ -108,42 +99,25 @@ def execute(connection: Connection, queue: Sequence[Write]) -> None:
         driver.run(connection, statement, parameters)
 
 
-def claim(connection: Connection, claims: Sequence[Claim], looks: Sequence[Look]) -> tuple[list[Any], list[Any]]:
-    """The claimed rows are ours, in the order given; the looks are answered.
-
-    Returns:
-        One tuple a claim with its `returning` columns, and one value a look.
-    """
+def claim(connection: Connection, claims: Sequence[Claim]) -> list[Any]:
+    """The claimed rows are ours, in the order given: one tuple a claim with its `returning` columns."""
     sqlite = connection.dialect.name == "sqlite"
-    answer = (_claim_sqlite if sqlite else _claim_postgres)(connection, claims, looks)
-    rows: list[Any] = []
-    at = 0
-    for one in claims:
-        names = one.shape.returning
-        found = zip(names, answer[at:], strict=False)
-        rows.append(tuple(loaded(one.shape.table.c[name].type, value) for name, value in found))
-        at += len(names)
-    return rows, answer[at:]
+    answer = iter((_claim_sqlite if sqlite else _claim_postgres)(connection, claims))
+    return [tuple(loaded(one.shape.table.c[name].type, next(answer)) for name in one.shape.returning) for one in claims]
 
 
-def _claim_sqlite(connection: Connection, claims: Sequence[Claim], looks: Sequence[Look]) -> list[Any]:
+def _claim_sqlite(connection: Connection, claims: Sequence[Claim]) -> list[Any]:
     answer: list[Any] = []
     for one in claims:
         sql, converts = _sqlite_claim(one.shape)
         answer += driver.run(connection, sql, _converted(converts, one.values))[0]
-    if looks:
-        sql = "SELECT " + ", ".join(f"({look.sql})" for look in looks)
-        values = [value for look in looks for value in look.values]
-        plain = [time_text(value) if isinstance(value, datetime) else value for value in values]
-        answer += driver.run(connection, sql, plain)[0]
     return answer
 
 
-def _claim_postgres(connection: Connection, claims: Sequence[Claim], looks: Sequence[Look]) -> list[Any]:
-    statement, converts = _postgres_claims(tuple(one.shape for one in claims), tuple(look.sql for look in looks))
+def _claim_postgres(connection: Connection, claims: Sequence[Claim]) -> list[Any]:
+    statement, converts = _postgres_claims(tuple(one.shape for one in claims))
     values = [value for one in claims for value in one.values]
-    parameters = [*_converted(converts, values), *(value for look in looks for value in look.values)]
-    return list(driver.run(connection, statement, parameters)[0])
+    return list(driver.run(connection, statement, _converted(converts, values))[0])
 
 
 def _converted(converts: Sequence[Convert], values: Sequence[Any]) -> list[Any]:
@@ -214,7 +188,9 @@ class _Marks:
 
 @lru_cache(maxsize=512)
 def _cast(table: Table, column: str) -> str:
-    return table.c[column].type.dialect_impl(driver.POSTGRESQL).compile(dialect=driver.POSTGRESQL)
+    kind = table.c[column].type.dialect_impl(driver.POSTGRESQL).compile(dialect=driver.POSTGRESQL)
+    # With its length the cast would cut a text that is too long; without, the column refuses it.
+    return kind.partition("(")[0] if kind.startswith("VARCHAR") else kind
 
 
 Plan = tuple[tuple[Shape, int], ...]
@@ -254,10 +230,11 @@ def _postgres_sql(plan: Plan) -> str:
 
 
 @lru_cache(maxsize=64)
-def _postgres_claims(shapes: tuple[ClaimShape, ...], looks: tuple[str, ...]) -> tuple[str, tuple[Convert, ...]]:
+def _postgres_claims(shapes: tuple[ClaimShape, ...]) -> tuple[str, tuple[Convert, ...]]:
     """One statement. Each claim yields one row, so their product is one row too.
 
     Each waits for the one before: two requests that want the same rows then lock them in the same order.
+    Nothing else is read here: the statement sees the database as it was before it waited for anybody.
     """
     marks = _Marks()
     parts, wanted, converts = [], [], []
@@ -266,12 +243,8 @@ def _postgres_claims(shapes: tuple[ClaimShape, ...], looks: tuple[str, ...]) -> 
         parts.append(f"c{number} AS ({sql})")
         wanted += [f'c{number}."{name}"' for name in shape.returning]
         converts += [bound(shape.table.c[name].type, "postgresql") for name in shape.columns]
-    wanted += [f"({_numbered(look, marks.next)})" for look in looks]
-    answers = f"SELECT {', '.join(wanted)}"
-    if not parts:
-        return answers, ()
     source = ", ".join(f"c{number}" for number in range(len(parts)))
-    return f"WITH {', '.join(parts)} {answers} FROM {source}", tuple(converts)
+    return f"WITH {', '.join(parts)} SELECT {', '.join(wanted)} FROM {source}", tuple(converts)
 
 
 def _numbered(sql: str, mark: Mark) -> str:

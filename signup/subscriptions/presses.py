@@ -66,14 +66,12 @@ class Held:
     budget: bytes
     spent: list[int]
     networks: list[tuple[bytes, tuple[Limit, ...], list[int]]]
-    suppressed: Reason | None
 
 
 def claim(session: Session, view: FormView, ask: SignupRequest, *, now: datetime) -> Held:
-    """Everything a press needs, in one round trip.
+    """Every row that a press needs, in one round trip.
 
-    Raises:
-        Outdated: the form is not what `view` says any more.
+    The contact first, as everywhere: two that want the same rows then cannot wait for each other.
     """
     controller_id = view.controller.id
     new = contacts.NewContact(ask.email, view.locale, origin(view, ask), LegalBasis.CONSENT)
@@ -82,11 +80,7 @@ def claim(session: Session, view: FormView, ask: SignupRequest, *, now: datetime
     budget = limits.address_budget_key(session, controller_id, ask.email.comparable)
     networks = _networks(session, ask)
     budgets = limits.claims([budget, *networks], now=now)
-    address_key = contacts.address_key(session, controller_id, ask.email)
-    looks = [forms.stamp(view), suppression.strongest(controller_id, address_key, now=now)]
-    (pressed, claimed, *amounts), (stamp, strongest) = session.claim([press, contact, *budgets.values()], looks)
-    if stamp != view.stamp:
-        raise Outdated("The form has just been changed. Please try again.", retry_after_seconds=1)
+    claimed, pressed, *amounts = session.claim([contact, press, *budgets.values()])
     spent = {key: amount for key, (amount,) in zip(budgets, amounts, strict=True)}
     return Held(
         handle=pressed[0],
@@ -95,7 +89,6 @@ def claim(session: Session, view: FormView, ask: SignupRequest, *, now: datetime
         budget=budget,
         spent=spent[budget],
         networks=[(key, budget_limits, spent[key]) for key, budget_limits in networks.items()],
-        suppressed=suppression.reason_of(strongest),
     )
 
 
@@ -187,6 +180,7 @@ class State:
     requested: frozenset[str]
     open: Question | None
     wrapped_key: bytes | None
+    suppressed: Reason | None
 
     def waiting(self, now: datetime) -> bool:
         """Whether a question can still be answered; one that ran out counts as none."""
@@ -214,6 +208,8 @@ _STATE = Prepared(
         Confirmation.form_version_id,
         Confirmation.expires_at,
         DataKey.wrapped,
+        forms.STAMP_NOW,
+        suppression.STRONGEST,
         Consent.purpose_id,
         Consent.state,
     )
@@ -233,10 +229,26 @@ _STATE = Prepared(
 )
 
 
-def state_of(session: Session, view: FormView, contact_id: str) -> State:
-    """What we hold about one contact, as far as a request on this form needs it; one query, whoever it is."""
-    rows = session.rows(_STATE, {"form_id": view.id, "contact_id": contact_id}, keep_queue=True)
+def state_of(session: Session, view: FormView, ask: SignupRequest, contact_id: str, *, now: datetime) -> State:
+    """What we hold about one contact, as far as a request on this form needs it; one query, whoever it is.
+
+    Asked after the contact was claimed, in a statement of its own: what another one wrote while we waited is seen.
+
+    Raises:
+        Outdated: the form is not what `view` says any more.
+    """
+    controller_id = view.controller.id
+    values = {
+        "form_id": view.id,
+        "contact_id": contact_id,
+        "controller_id": controller_id,
+        "address_key": contacts.address_key(session, controller_id, ask.email),
+        "now": now,
+    }
+    rows = session.rows(_STATE, values, keep_queue=True)
     first = rows[0]
+    if first[11] != view.stamp:
+        raise Outdated("The form has just been changed. Please try again.", retry_after_seconds=1)
     consents_in = {state: frozenset(purpose_id for *_, purpose_id, held in rows if held is state) for state in IN_PLAY}
     return State(
         subscription=Known(*first[:5]) if first[0] else None,
@@ -244,4 +256,5 @@ def state_of(session: Session, view: FormView, contact_id: str) -> State:
         requested=consents_in[ConsentState.REQUESTED],
         open=Question(*first[5:10]) if first[5] else None,
         wrapped_key=first[10],
+        suppressed=suppression.reason_of(first[12]),
     )

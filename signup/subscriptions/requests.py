@@ -48,14 +48,14 @@ def request(session: Session, view: FormView, ask: SignupRequest, *, now: dateti
         contacts.disclaim(session, held.contact)
         return held.handle
     presses.spend_networks(session, held.networks, now=now)
-    state = presses.state_of(session, view, held.contact.id)
+    state = presses.state_of(session, view, ask, held.contact.id, now=now)
     found = contacts.with_key(session, held.contact, state.wrapped_key)
     wanted = [item["id"] for item in view.purposes if item["slug"] in ask.purposes]
     plan = rules.plan_request(
         wanted=wanted,
         given=state.given,
         asked=state.asked(view, now),
-        suppressed=held.suppressed,
+        suppressed=state.suppressed,
         cap_wait_seconds=limits.remaining_seconds(held.spent, limits.ADDRESS_MAIL, now=now),
         notice_wait_seconds=limits.remaining_seconds(held.spent, NOTICES, now=now),
     )

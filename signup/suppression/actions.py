@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import Integer, bindparam, func, literal_column, or_, select
 
-from signup.core.db import Look, Session
+from signup.core.db import Prepared, Session
 from signup.suppression.models import Reason, Suppression
 
 # Long enough for a prankster to lose interest, short enough for the owner to change their mind.
@@ -30,21 +30,23 @@ STRONGEST_FIRST = (
 
 
 _RANKS = " ".join(f"WHEN '{reason.value}' THEN {rank}" for rank, reason in enumerate(STRONGEST_FIRST))
-_STRONGEST = (
-    f"SELECT min(CASE reason {_RANKS} END) FROM suppression "  # noqa: S608 - our own words
-    "WHERE controller_id = ? AND address_key = ? AND (expires_at IS NULL OR expires_at > ?)"
+# What `covering` asks, for queries that ask more at once: bind controller_id, address_key and now; see `reason_of`.
+STRONGEST = (
+    select(func.min(literal_column(f"CASE suppression.reason {_RANKS} END", Integer)))
+    .where(
+        Suppression.controller_id == bindparam("controller_id"),
+        Suppression.address_key == bindparam("address_key"),
+        or_(Suppression.expires_at.is_(None), Suppression.expires_at > bindparam("now")),
+    )
+    .scalar_subquery()
 )
+_COVERING = Prepared(select(STRONGEST))
 
 
 def covering(session: Session, controller_id: str, address_key: bytes, *, now: datetime) -> Reason | None:
     """The strongest reason for which the address is suppressed now, or None."""
-    _, answers = session.claim([], [strongest(controller_id, address_key, now=now)])
-    return reason_of(answers[0])
-
-
-def strongest(controller_id: str, address_key: bytes, *, now: datetime) -> Look:
-    """The question that `covering` asks, for callers that ask more in the same statement; see `reason_of`."""
-    return Look(_STRONGEST, [controller_id, address_key, now])
+    values = {"controller_id": controller_id, "address_key": address_key, "now": now}
+    return reason_of(session.rows(_COVERING, values)[0][0])
 
 
 def reason_of(answer: int | None) -> Reason | None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import event, text
+from sqlalchemy import create_engine, event, text
 
 from signup.core import sqlite
-from signup.core.db import database, transaction
+from signup.core.db import Database, database, transaction
 from signup.core.errors import Busy
 from signup.core.sqlite import GroupSync
 from tests.support.waiting import wait_for
@@ -87,7 +87,7 @@ def test_commits_share_the_next_sync_when_they_come_during_one(disk: SlowDisk) -
         first = threads.submit(group.wait)
         wait_for(lambda: disk.begun == 1, describe="the first sync")
         others = [threads.submit(group.wait) for _ in range(7)]
-        wait_for(lambda: group._waiting == 8, describe="seven that wait")
+        wait_for(lambda: group._next.members == 7, describe="seven that wait")
         assert not first.done()
         disk.may_end.release()
         first.result(timeout=10)
@@ -107,7 +107,7 @@ def test_the_next_one_syncs_for_itself_when_a_sync_failed(disk: SlowDisk) -> Non
         first = threads.submit(group.wait)
         wait_for(lambda: disk.begun == 1, describe="the first sync")
         second = threads.submit(group.wait)
-        wait_for(lambda: group._waiting == 2, describe="one that waits")
+        wait_for(lambda: group._next.members == 1, describe="one that waits")
         disk.may_end.release()
         with pytest.raises(OSError, match="Input/output"):
             first.result(timeout=10)
@@ -115,6 +115,35 @@ def test_the_next_one_syncs_for_itself_when_a_sync_failed(disk: SlowDisk) -> Non
         disk.failing = False
         disk.may_end.release()
         second.result(timeout=10)
+
+
+def test_all_that_a_failed_sync_was_to_cover_are_refused(disk: SlowDisk) -> None:
+    """The disk reports the error once, so a second sync would succeed and mean nothing."""
+    group = GroupSync("log")
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(group.wait)
+        wait_for(lambda: disk.begun == 1, describe="the first sync")
+        others = [threads.submit(group.wait) for _ in range(2)]
+        wait_for(lambda: group._next.members == 2, describe="two that wait")
+        disk.may_end.release()
+        first.result(timeout=10)
+        wait_for(lambda: disk.begun == 2, describe="the second sync")
+        disk.failing = True
+        disk.may_end.release()
+        for other in others:
+            with pytest.raises(OSError, match=r"disk refused|Input/output"):
+                other.result(timeout=10)
+    assert disk.begun == 2
+
+
+@SQLITE
+def test_the_log_is_found_when_the_file_is_a_link(app: Flask, demo: Any, tmp_path: Path) -> None:
+    path = Path(database().engine.url.database or "")
+    linked = tmp_path / "linked.db"
+    linked.symlink_to(path)
+    held = Database(create_engine(f"sqlite:///{linked}"), database().keys, database().config)
+    assert held._group_sync is not None
+    assert held._group_sync._log == f"{path.resolve()}-wal"
 
 
 def test_a_log_that_went_into_the_database_needs_no_sync(tmp_path: Path) -> None:

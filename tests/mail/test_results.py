@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import select, update
 
 from signup import jobs, wiring
 from signup.contacts.models import Contact, DataKey
-from signup.core.db import database, reading, transaction
+from signup.core.db import reading, transaction
 from signup.core.errors import Busy
 from signup.core.values import utc_now
 from signup.eventlog.kinds import EventType
@@ -25,7 +25,7 @@ from signup.privacy import retention
 from signup.worker import JobTurn
 from tests.conftest import Clock
 from tests.support import log
-from tests.support.waiting import wait_for
+from tests.support.locks import wait_for_a_lock
 
 MAIL = next(kind for kind in wiring.JOBS if kind.name == "mail.send")
 REFUSAL = "550 5.1.1 <anna@beispiel.de>: Recipient address rejected: queue id 4XyZ7"
@@ -346,15 +346,3 @@ def test_nobody_is_erased_between_the_look_and_the_commit_when_a_result_is_writt
             select(Disclosure).join(Event, Event.id == Disclosure.event_id).where(Event.kind == EventType.MAIL_ACCEPTED)
         )
         assert [row.name for row in session.scalars(sealed) if row.sealed] == []
-
-
-def wait_for_a_lock() -> None:
-    query = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-
-    def waiting() -> bool:
-        with database().engine.connect() as connection:
-            return bool(connection.scalar(query))
-
-    wait_for(waiting, describe="the erasure that waits for us")
