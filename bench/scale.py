@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from bench import load, servers
 from bench.databases import Store, open_store
@@ -21,7 +20,7 @@ from bench.load import Requests
 from bench.measuring import Figure, Samples, Settings, at_most
 from bench.servers import Place, Server
 from bench.signup import FORM, STRIDE
-from tests.support.servers import ROOT
+from tests.support.servers import ROOT, http_status
 
 # Enough for a steady median, few enough that a slow page does not take the whole time.
 COUNT_PER_SECOND = 20
@@ -106,21 +105,9 @@ OPERATIONS: dict[str, Operation] = {
 def first_scrape(size: Size) -> float:
     """Milliseconds of the first /metrics of a fresh server, which nothing is remembered for."""
     started = time.perf_counter()
-    if _status(size.server.url, "/metrics") != http.client.OK:
+    if http_status(size.server.url, "/metrics", seconds=SCRAPE_SECONDS) != http.client.OK:
         return math.inf
     return (time.perf_counter() - started) * 1000
-
-
-def _status(url: str, path: str) -> int:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=SCRAPE_SECONDS)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    except OSError:
-        return 0
-    finally:
-        connection.close()
 
 
 @contextmanager

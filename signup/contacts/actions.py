@@ -62,10 +62,8 @@ def find_or_add(session: Session, controller_id: str, new: NewContact, *, now: d
     ask = claim(session, controller_id, new, now=now)
     rows = session.claim([ask])
     claimed = claimed_by(ask, rows[0])
-    wrapped = None
-    if not claimed.fresh:
-        wrapped = session.scalar(select(DataKey.wrapped).where(DataKey.contact_id == claimed.id))
-    return with_key(session, claimed, wrapped)
+    rows = [] if claimed.fresh else session.rows(_KEY, {"contact_id": claimed.id})
+    return with_key(session, claimed, rows[0][0] if rows else None)
 
 
 def claim(session: Session, controller_id: str, new: NewContact, *, now: datetime) -> Claim:

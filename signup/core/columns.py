@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,11 +15,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-
-@lru_cache(maxsize=64)
-def time_text(value: datetime) -> str:
-    """`value` as SQLite keeps it: text that sorts by time."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
+from signup.core.values import rfc3339
 
 
 def _json_text(value: Any) -> str | None:
@@ -39,7 +34,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None or dialect.name != "sqlite":
             return value
-        return time_text(value)
+        return rfc3339(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         if value is None:
@@ -115,7 +110,7 @@ def bound(kind: TypeEngine[Any], dialect: str) -> Convert:
 
 
 def _time_or_none(value: datetime | None) -> str | None:
-    return None if value is None else time_text(value)
+    return None if value is None else rfc3339(value)
 
 
 def loaded(kind: TypeEngine[Any], value: Any) -> Any:

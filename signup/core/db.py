@@ -63,10 +63,6 @@ class Base(DeclarativeBase):
 db = SQLAlchemy(metadata=Base.metadata)
 
 
-# Execution option of a statement that touches no row which may be queued: the queue goes on growing behind it.
-KEEP_QUEUE = "keep_queue"
-
-
 class Session(orm.Session):
     """A unit of database work that knows the keys which open its rows.
 
@@ -138,7 +134,7 @@ class Session(orm.Session):
 @event.listens_for(Session, "do_orm_execute")
 def _write_before_reading(state: orm.ORMExecuteState) -> None:
     session = state.session
-    if isinstance(session, Session) and not state.execution_options.get(KEEP_QUEUE):
+    if isinstance(session, Session):
         session.write_queued()
 
 
@@ -360,7 +356,6 @@ def reading() -> AbstractContextManager[Session]:
 
 
 __all__ = [
-    "KEEP_QUEUE",
     "Base",
     "Choice",
     "Claim",

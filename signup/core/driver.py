@@ -68,7 +68,7 @@ class Prepared:
         if name not in self._compiled:
             self._compiled[name] = self._compile(name)
         statement, parameters = self._compiled[name]
-        given = [values.get(key, fixed) for key, fixed, _ in parameters]
+        given = [values[key] if fixed is None else fixed for key, fixed, _ in parameters]
         spelled = [
             convert(value) if convert else value for value, (_, _, convert) in zip(given, parameters, strict=True)
         ]

@@ -41,7 +41,7 @@ class _Signer(Signer):
     def get_signature(self, value: str | bytes) -> bytes:
         """As the library's own, without its objects: an export signs a link in every row."""
         content = value.encode() if isinstance(value, str) else value
-        return _b64(hmac.digest(self.derive_key(self.secret_key), content, "sha256"))
+        return b64url(hmac.digest(self.derive_key(self.secret_key), content, "sha256"))
 
 
 class Keys:
@@ -72,7 +72,7 @@ class Keys:
 
     def token(self, purpose: str, ident: bytes) -> str:
         """The token that carries `ident` for one purpose; 66 characters for 16 bytes."""
-        return self._signer(purpose).sign(_b64(ident)).decode()
+        return self._signer(purpose).sign(b64url(ident)).decode()
 
     def open_token(self, purpose: str, token: str) -> bytes | None:
         """The id in `token`, or None when it was not signed by us for this purpose."""
@@ -182,12 +182,16 @@ def token_hash(ident: bytes) -> bytes:
 def _is_canonical(part: str) -> bool:
     """Base64 leaves some bits of its last character unused; a token has one spelling all the same."""
     try:
-        return _b64(_unb64(part.encode())) == part.encode()
+        return b64url(_unb64(part.encode())) == part.encode()
     except ValueError:
         return False
 
 
-def _b64(data: bytes) -> bytes:
+def b64url(data: bytes) -> bytes:
+    """`data` as base64url without padding.
+
+    Rule: RFC 4648 5 and 3.2.
+    """
     return b2a_base64(data, newline=False).translate(_URL_SAFE).rstrip(b"=")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +13,11 @@ import msgspec
 from sqlalchemy import delete, update
 
 from signup.core.db import Session, affected, upsert
+from signup.core.signing import b64url
 from signup.core.values import SYSTEM, Actor, ClientInfo, new_id, rfc3339
 from signup.eventlog.kinds import FIELDS, SEALED_CLASSES, EventType, FieldClass
 from signup.eventlog.models import Disclosure, Event, LinkHits, Publication
 
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 # More than 128 bits of salt a field: the digest in the leaf says nothing about the value. Three bytes are four letters.
 SALT_BYTES = 18
 SALT_LETTERS = 24
@@ -144,7 +143,7 @@ def client_fields(client: ClientInfo | None) -> dict[str, Any]:
 
 
 def _disclosures(fields: Mapping[str, Any]) -> list[tuple[FieldClass, bytes]]:
-    salts = _b64(os.urandom(SALT_BYTES * len(fields)))
+    salts = b64url(os.urandom(SALT_BYTES * len(fields))).decode()
     starts = range(0, len(salts), SALT_LETTERS)
     return [
         (FIELDS[name], canonical([salts[start : start + SALT_LETTERS], name, value]))
@@ -154,7 +153,7 @@ def _disclosures(fields: Mapping[str, Any]) -> list[tuple[FieldClass, bytes]]:
 
 def leaf(disclosures: Iterable[bytes]) -> bytes:
     """The part of an event that is kept for ever: the sorted digests of its disclosures."""
-    digests = sorted(_b64(hashlib.sha256(data).digest()) for data in disclosures)
+    digests = sorted(b64url(hashlib.sha256(data).digest()).decode() for data in disclosures)
     return canonical({"sd": digests, "v": LEAF_FORMAT})
 
 
@@ -181,10 +180,6 @@ def _refuse_floats(value: Any) -> None:
                 _refuse_floats(item)
     elif kind is float:
         raise TypeError("a disclosure holds no floating point number: use an integer with its unit in the name")
-
-
-def _b64(data: bytes) -> str:
-    return b2a_base64(data, newline=False).translate(_URL_SAFE).rstrip(b"=").decode()
 
 
 def publish(

@@ -83,10 +83,10 @@ def run_flask(*arguments: str, environ: Mapping[str, str]) -> "subprocess.Comple
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
 
 
-def http_status(url: str, path: str) -> int:
+def http_status(url: str, path: str, *, seconds: float = 5) -> int:
     """The status of a GET, 0 when nobody answers."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
     try:
         connection.request("GET", path)
         return connection.getresponse().status

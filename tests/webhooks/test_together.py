@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import select, text, update
 
-from signup.core.db import Session, database, reading, transaction
+from signup.core.db import Session, reading, transaction
 from signup.core.errors import Conflict, NotFound
 from signup.core.values import utc_now
 from signup.eventlog.models import Publication
@@ -19,7 +19,7 @@ from signup.eventlog.record import publish
 from signup.webhooks import deliveries, endpoints
 from signup.webhooks.models import DeliveryState, Endpoint, EndpointState
 from signup.webhooks.types import PAUSED_TYPE
-from tests.support.waiting import wait_for
+from tests.support.locks import wait_for_a_lock
 
 # On SQLite writers queue, so there is nothing that could happen in between.
 only_postgres = pytest.mark.parametrize(
@@ -48,18 +48,6 @@ class Act(threading.Thread):
         self.join(20)
         assert not self.is_alive()
         return self.result
-
-
-def wait_for_a_lock() -> None:
-    query = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-
-    def waiting() -> bool:
-        with database().engine.connect() as connection:
-            return bool(connection.scalar(query))
-
-    wait_for(waiting, describe="somebody who waits for a lock")
 
 
 def later(app: Flask, first: Callable[[Session], Any], second: Callable[[Session], Any]) -> tuple[Any, Any]:
