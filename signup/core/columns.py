@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -113,8 +114,17 @@ def _time_or_none(value: datetime | None) -> str | None:
     return None if value is None else rfc3339(value)
 
 
-def loaded(kind: TypeEngine[Any], value: Any) -> Any:
-    """What the driver returned for a column of this type, as a mapped row would hold it."""
+def loaded(kind: TypeEngine[Any]) -> Convert:
+    """How a mapped row would hold what the driver returns for this type; None when as it is."""
     if isinstance(kind, UtcDateTime | Json | Choice):
-        return kind.process_result_value(value, None)  # type: ignore[arg-type] # none of them asks the dialect
-    return bool(value) if isinstance(kind, Boolean) and value is not None else value
+        return partial(kind.process_result_value, dialect=None)  # type: ignore[arg-type] # none of them asks the dialect
+    return _truth if isinstance(kind, Boolean) else None
+
+
+def _truth(value: Any) -> bool | None:
+    return None if value is None else bool(value)
+
+
+def converted(converts: Iterable[Convert], values: Iterable[Any]) -> list[Any]:
+    """Each of `values` by its own convert."""
+    return [value if convert is None else convert(value) for convert, value in zip(converts, values, strict=True)]

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.exc import DBAPIError
 
-from signup.core.columns import Convert, bound, loaded
+from signup.core.columns import Convert, bound, converted, loaded
 
 # Parameters are `$1`, `$2` and so on: the driver need not read the statement to find them.
 POSTGRESQL: Dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
@@ -59,7 +59,7 @@ class Prepared:
 
     def __init__(self, select: Select[*tuple[Any, ...]]) -> None:
         self._select = select
-        self._kinds = [column.type for column in select.selected_columns]
+        self._loads = [loaded(column.type) for column in select.selected_columns]
         self._compiled: dict[str, tuple[str, list[tuple[str, Any, Convert]]]] = {}
 
     def rows(self, connection: Connection, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -69,11 +69,8 @@ class Prepared:
             self._compiled[name] = self._compile(name)
         statement, parameters = self._compiled[name]
         given = [values[key] if fixed is None else fixed for key, fixed, _ in parameters]
-        spelled = [
-            convert(value) if convert else value for value, (_, _, convert) in zip(given, parameters, strict=True)
-        ]
-        found = run(connection, statement, spelled)
-        return [tuple(loaded(kind, value) for kind, value in zip(self._kinds, row, strict=True)) for row in found]
+        found = run(connection, statement, converted((convert for _, _, convert in parameters), given))
+        return [tuple(converted(self._loads, row)) for row in found]
 
     def _compile(self, name: str) -> tuple[str, list[tuple[str, Any, Convert]]]:
         compiled = self._select.compile(dialect=DIALECTS[name])

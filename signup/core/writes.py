@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Table
 
 from signup.core import driver
-from signup.core.columns import Convert, bound, loaded
+from signup.core.columns import Convert, bound, converted, loaded
 
 # Spells the next parameter of a statement, for the column with that name; "" for one that stands in a condition.
 Mark = Callable[[str], str]
@@ -93,7 +94,7 @@ def execute(connection: Connection, queue: Sequence[Write]) -> None:
     if dialect.name == "sqlite":
         for write in queue:
             sql, converts = _sqlite(write.shape)
-            driver.run_many(connection, sql, [_converted(converts, row) for row in write.rows])
+            driver.run_many(connection, sql, [converted(converts, row) for row in write.rows])
         return
     for statement, parameters in _postgres_statements(queue):
         driver.run(connection, statement, parameters)
@@ -103,25 +104,26 @@ def claim(connection: Connection, claims: Sequence[Claim]) -> list[Any]:
     """The claimed rows are ours, in the order given: one tuple a claim with its `returning` columns."""
     sqlite = connection.dialect.name == "sqlite"
     answer = iter((_claim_sqlite if sqlite else _claim_postgres)(connection, claims))
-    return [tuple(loaded(one.shape.table.c[name].type, next(answer)) for name in one.shape.returning) for one in claims]
+    return [tuple(converted(loads, islice(answer, len(loads)))) for loads in (_loads(one.shape) for one in claims)]
+
+
+@lru_cache(maxsize=64)
+def _loads(shape: ClaimShape) -> tuple[Convert, ...]:
+    return tuple(loaded(shape.table.c[name].type) for name in shape.returning)
 
 
 def _claim_sqlite(connection: Connection, claims: Sequence[Claim]) -> list[Any]:
     answer: list[Any] = []
     for one in claims:
         sql, converts = _sqlite_claim(one.shape)
-        answer += driver.run(connection, sql, _converted(converts, one.values))[0]
+        answer += driver.run(connection, sql, converted(converts, one.values))[0]
     return answer
 
 
 def _claim_postgres(connection: Connection, claims: Sequence[Claim]) -> list[Any]:
     statement, converts = _postgres_claims(tuple(one.shape for one in claims))
     values = [value for one in claims for value in one.values]
-    return list(driver.run(connection, statement, _converted(converts, values))[0])
-
-
-def _converted(converts: Sequence[Convert], values: Sequence[Any]) -> list[Any]:
-    return [value if convert is None else convert(value) for convert, value in zip(converts, values, strict=True)]
+    return list(driver.run(connection, statement, converted(converts, values))[0])
 
 
 def _converts(shape: Shape, dialect: str, more: int = 0) -> tuple[Convert, ...]:
@@ -210,7 +212,7 @@ def _postgres_statements(queue: Sequence[Write]) -> Iterator[tuple[str, list[Any
                 plan, parameters = [], []
             plan.append((write.shape, len(rows)))
             for row in rows:
-                parameters += _converted(converts, row)
+                parameters += converted(converts, row)
     yield _postgres_sql(tuple(plan)), parameters
 
 
