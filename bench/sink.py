@@ -19,7 +19,7 @@ from tests.support.servers import ROOT
 # A sink that says nothing for so long is gone.
 CONTROL_SECONDS = 10
 REPLIES = {
-    b"EHLO": b"250-sink\r\n250-8BITMIME\r\n250 SIZE 10000000\r\n",
+    b"EHLO": b"250-sink\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 10000000\r\n",
     b"HELO": b"250 sink\r\n",
     b"MAIL": b"250 2.1.0 Ok\r\n",
     b"RCPT": b"250 2.1.5 Ok\r\n",
@@ -48,10 +48,19 @@ class Dialogue(asyncio.Protocol):
         self.transport = transport
         self.waiting = b""
         self.in_data = False
+        self.over = False
         transport.write(b"220 sink ESMTP\r\n")
 
     def data_received(self, data: bytes) -> None:
         self.waiting += data
+        self.replies: list[bytes] = []
+        self.read()
+        self.transport.write(b"".join(self.replies))
+        if self.over:
+            self.transport.close()
+
+    def read(self) -> None:
+        """All that has come is answered."""
         while self.in_data or b"\r\n" in self.waiting:
             if self.in_data:
                 end = self.waiting.find(b"\r\n.\r\n")
@@ -62,23 +71,22 @@ class Dialogue(asyncio.Protocol):
                 taken.count += 1
                 taken.last = time.time()
                 taken.first = taken.first or taken.last
-                self.transport.write(b"250 2.0.0 Ok: queued\r\n")
+                self.replies.append(b"250 2.0.0 Ok: queued\r\n")
                 continue
             line, self.waiting = self.waiting.split(b"\r\n", 1)
             self.command(line[:4].upper())
 
     def command(self, verb: bytes) -> None:
+        self.over = verb == b"QUIT"
         if verb == b"HELP":
-            self.transport.write(f"214 {taken.count} {taken.first} {taken.last}\r\n".encode())
+            self.replies.append(f"214 {taken.count} {taken.first} {taken.last}\r\n".encode())
             return
         if verb == b"EXPN":
             taken.first = 0.0
-            self.transport.write(b"250 2.0.0 Ok\r\n")
+            self.replies.append(b"250 2.0.0 Ok\r\n")
             return
-        self.transport.write(REPLIES.get(verb, b"502 5.5.1 Unknown\r\n"))
+        self.replies.append(REPLIES.get(verb, b"502 5.5.1 Unknown\r\n"))
         self.in_data = verb == b"DATA"
-        if verb == b"QUIT":
-            self.transport.close()
 
 
 @dataclass

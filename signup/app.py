@@ -26,7 +26,7 @@ from signup.eventlog import api as eventlog_api
 from signup.forms import api as forms_api
 from signup.forms import public as forms_public
 from signup.mail import compose, mailbox
-from signup.mail.send import mail
+from signup.mail.postman import mail
 from signup.purposes import api as purposes_api
 from signup.reports import public as reports_public
 from signup.subscriptions import api as subscriptions_api

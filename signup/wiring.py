@@ -11,6 +11,7 @@ from signup.alarms import send as alarms
 from signup.eventlog import record
 from signup.jobs import Job
 from signup.mail import compose, send
+from signup.mail.postman import Postman
 from signup.privacy import retention
 from signup.subscriptions import answers
 from signup.webhooks import actions as webhooks
@@ -36,6 +37,7 @@ class Kind:
         make: called once per worker thread; what it returns runs leased jobs, outside any transaction.
             If it has a `settle`, that is called before each claim; a `close`, when the thread ends.
         retry: in words, what happens to a job that could not be done.
+        threads: how many of one worker do this kind at once.
         every_seconds: for a timed job, the pause between two runs.
     """
 
@@ -44,6 +46,7 @@ class Kind:
     retry: str
     batch: int = 1
     lease_seconds: float = 60
+    threads: int = 1
     every_seconds: float | None = None
 
 
@@ -54,7 +57,7 @@ class MailRunner:
     """
 
     def __init__(self) -> None:
-        self._postman = send.Postman()
+        self._postman = Postman()
         self._results: list[send.Result] = []
         self._clock: Clock | None = None
 
@@ -80,6 +83,7 @@ JOBS: tuple[Kind, ...] = (
         retry="no connection: 10 s to 1 min; 4xx: 10 s to 4 h; both until the link expires; 5xx: never",
         batch=send.BATCH,
         lease_seconds=send.LEASE_SECONDS,
+        threads=send.CONNECTIONS,
     ),
     Kind(
         retention.JOB_RUN,

@@ -100,7 +100,7 @@ def run_until_idle(clock: Clock = utc_now) -> int:
 
 
 class Worker:
-    """One thread per kind of work, so that a slow mail server never holds up a webhook."""
+    """At least one thread per kind of work, so that a slow mail server never holds up a webhook."""
 
     def __init__(self, app: Flask) -> None:
         self.app = app
@@ -115,7 +115,9 @@ class Worker:
         """
         # Taken by sigwait below, not by a handler, which could interrupt the very lock that it needs.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        makers: list[tuple[str, Callable[[], Turn]]] = [(kind.name, _maker(kind)) for kind in wiring.JOBS]
+        makers: list[tuple[str, Callable[[], Turn]]] = [
+            (kind.name, _maker(kind)) for kind in wiring.JOBS for _ in range(kind.threads)
+        ]
         makers += [(f"turn-{number}", make) for number, make in enumerate(wiring.TURNS)]
         threads = [threading.Thread(target=self._loop, args=maker, name=maker[0], daemon=True) for maker in makers]
         helpers = [threading.Thread(target=self._watch, args=(tuple(threads),), name="watch", daemon=True)]

@@ -24,7 +24,7 @@ from signup.core.db import reading, transaction
 from signup.core.outbound import OutboundFailed, OutboundRefused
 from signup.core.values import rfc3339
 from signup.jobs import Job
-from signup.mail.send import Postman, Unreachable
+from signup.mail.postman import Postman, Unreachable
 from signup.webhooks import rules as signing
 
 JOB_RUN = "alarms.run"

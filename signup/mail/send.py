@@ -1,42 +1,36 @@
-"""Handing mails to the mail server: the only file that speaks SMTP."""
+"""Handing mails to the mail server, and what it said to each on record."""
 
 from __future__ import annotations
 
 import logging
-import re
-import smtplib
-import ssl
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
 from flask import current_app
-from flask_mail import Connection, Mail
 from sqlalchemy import select
 
 from signup import jobs
 from signup.contacts.models import Contact
 from signup.core.config import MailConfig
-from signup.core.db import Session, assert_no_transaction, reading, transaction
+from signup.core.db import Session, reading, transaction
 from signup.core.errors import Busy
 from signup.eventlog.kinds import FIELDS, SEALED_CLASSES, EventType
 from signup.eventlog.record import record
 from signup.mail.models import Message, MessageState
 from signup.mail.outgoing import Outgoing, open_all
-
-mail = Mail()
+from signup.mail.postman import Answer, Postman, Unreachable
 
 Clock = Callable[[], datetime]
 
 # Handing over one mail takes milliseconds; a dead worker's mails go to another after this.
 LEASE_SECONDS = 60
 BATCH = 20
-# RFC 5321 4.2.3: the server says goodbye.
-CLOSING = 421
+# A mail is mostly waiting for the mail server. More at once than a provider allows one client would be refused.
+CONNECTIONS = 3
 # A server that answers "later" (4xx) is asked again after these, then every four hours until the link expires.
 LATER_SECONDS = (10, 30, 60, 300, 900, 3600, 14_400)
 # No connection burns no retry: after 10, 30 and 60 s, then every minute.
@@ -46,138 +40,7 @@ ALARM_AFTER = timedelta(minutes=15)
 # A busy database is asked again at once: left for the next batch, results could outlive their leases.
 BUSY_PAUSES_SECONDS = (0.2, 1.0)
 
-# RFC 3463 2: class, subject, detail. It opens the text of a reply, and unlike the rest cannot repeat an address.
-_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?!\S)")
-
 log = logging.getLogger(__name__)
-
-
-class VerifiedConnection(Connection):
-    """Flask-Mail's connection with a time limit and a checked certificate, which it lacks.
-
-    Rule: RFC 3207 4.1, the client decides whether the certificate is good enough.
-    """
-
-    def configure_host(self) -> smtplib.SMTP | smtplib.SMTP_SSL:
-        settings: MailConfig = current_app.extensions["signup.config"].mail
-        context = ssl.create_default_context(cafile=settings.ca_file)
-        host: smtplib.SMTP | smtplib.SMTP_SSL
-        if settings.use_ssl:
-            host = smtplib.SMTP_SSL(settings.server, settings.port, timeout=settings.timeout_seconds, context=context)
-        else:
-            host = smtplib.SMTP(settings.server, settings.port, timeout=settings.timeout_seconds)
-        if settings.use_tls:
-            host.starttls(context=context)
-        if settings.username and settings.password:
-            host.login(settings.username, settings.password)
-        return host
-
-
-class Unreachable(Exception):
-    """The mail server could not be talked to; nothing is known about the mail."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the mail server said about one mail."""
-
-    code: int
-    text: str
-
-    @property
-    def full(self) -> str:
-        """All the server said. It may repeat the address, so it is kept sealed only."""
-        return f"{self.code} {self.text}"
-
-    @property
-    def short(self) -> str:
-        """Code and enhanced status, such as `550 5.1.1`."""
-        enhanced = _ENHANCED.match(self.text)
-        return f"{self.code} {enhanced[0]}" if enhanced else str(self.code)
-
-    @property
-    def accepted(self) -> bool:
-        return 200 <= self.code < 300
-
-    @property
-    def final(self) -> bool:
-        return self.code >= 500
-
-
-class Postman:
-    """One connection to the mail server, kept open between mails. Belongs to one thread."""
-
-    def __init__(self) -> None:
-        self._connection: Connection | None = None
-
-    def hand_over(self, sender: str, recipient: str, raw: bytes) -> Answer:
-        """The server's last answer about this mail.
-
-        Raises:
-            Unreachable: the connection failed before an answer came.
-        """
-        assert_no_transaction()
-        reused = self._connection is not None
-        try:
-            return self._dialogue(sender, recipient, raw)
-        except (smtplib.SMTPException, OSError) as error:
-            self.close()
-            if not reused:
-                raise Unreachable(_trouble(error)) from error
-        # A server may close an idle connection at any time; that says nothing about the mail.
-        try:
-            return self._dialogue(sender, recipient, raw)
-        except (smtplib.SMTPException, OSError) as error:
-            self.close()
-            raise Unreachable(_trouble(error)) from error
-
-    def _dialogue(self, sender: str, recipient: str, raw: bytes) -> Answer:
-        host = self._host()
-        host.ehlo_or_helo_if_needed()
-        for command, address in ((host.mail, sender), (host.rcpt, recipient)):
-            code, text = command(address)
-            if not 200 <= code < 300:
-                self._give_up_mail(host, code)
-                return Answer(code, _text(text))
-        try:
-            code, text = host.data(raw)
-        except smtplib.SMTPDataError as refused:
-            code, text = refused.smtp_code, refused.smtp_error
-        if code == CLOSING:
-            self.close()
-        return Answer(code, _text(text))
-
-    def _host(self) -> Any:
-        if self._connection is None:
-            self._connection = VerifiedConnection(current_app.extensions["mail"]).__enter__()
-        return self._connection.host
-
-    def _give_up_mail(self, host: Any, code: int) -> None:
-        if code == CLOSING:
-            self.close()
-            return
-        with suppress(smtplib.SMTPException, OSError):
-            host.rset()
-
-    def close(self) -> None:
-        if self._connection is None:
-            return
-        host, self._connection = self._host(), None
-        with suppress(smtplib.SMTPException, OSError):
-            host.quit()
-
-
-def _trouble(error: Exception) -> str:
-    """What went wrong with the connection, without what the server wrote."""
-    told = str(error)
-    if isinstance(error, smtplib.SMTPResponseException):
-        told = Answer(error.smtp_code, _text(error.smtp_error)).short
-    return f"{type(error).__name__}: {told}"
-
-
-def _text(reply: bytes | str) -> str:
-    text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else reply
-    return text[:500]
 
 
 class Wait(Enum):

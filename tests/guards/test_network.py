@@ -13,7 +13,7 @@ from flask import Flask
 from signup.core import outbound
 from signup.core.addresses import Allowance
 from signup.core.db import reading, transaction
-from signup.mail.send import Postman
+from signup.mail.postman import Postman
 from tests.guards.house import SOURCE, imports, modules, write
 from tests.support.receiver import Receiver
 from tests.support.smtp import ScriptedSmtp
@@ -22,6 +22,7 @@ NETWORK = ("smtplib", "urllib3", "http", "socket", "socketserver", "requests", "
 # Who may, and why. `send.py` is the name of the file that talks to the network in a feature.
 TALKERS = {
     "signup.core.outbound": "the only way out by HTTP",
+    "signup.mail.postman": "the only way out by SMTP",
     "signup.mail.catcher": "the development mail server",
     "signup.devserver": "asks its own children whether they are ready",
     "signup.core.addresses": "reads addresses; the names of its constants come from there",

@@ -21,6 +21,7 @@ from signup.jobs import JobRow
 from signup.mail import send
 from signup.mail.models import Message, MessageState
 from signup.mail.outgoing import UNREADABLE
+from signup.mail.postman import Answer, Postman
 from signup.privacy import retention
 from signup.worker import JobTurn
 from tests.conftest import Clock
@@ -62,13 +63,13 @@ def answering(monkeypatch: pytest.MonkeyPatch, act: Any) -> list[str]:
     """Instead of the mail server, `act(recipient)` answers; the list shows who was written to."""
     asked: list[str] = []
 
-    def hand_over(_self: send.Postman, _sender: str, recipient: str, _raw: bytes) -> send.Answer:
+    def hand_over(_self: Postman, _sender: str, recipient: str, _raw: bytes) -> Answer:
         asked.append(recipient)
         found = act(recipient)
-        assert isinstance(found, send.Answer)
+        assert isinstance(found, Answer)
         return found
 
-    monkeypatch.setattr(send.Postman, "hand_over", hand_over)
+    monkeypatch.setattr(Postman, "hand_over", hand_over)
     return asked
 
 
@@ -193,10 +194,10 @@ def test_the_other_results_are_written_when_one_cannot_be(sign_up, smtp_server, 
 def test_the_others_go_out_when_handing_over_one_mail_fails_unexpectedly(sign_up, clock, turn, monkeypatch, caplog):
     people = [sign_up(f"anna{number}@beispiel.de") for number in range(3)]
 
-    def act(recipient: str) -> send.Answer:
+    def act(recipient: str) -> Answer:
         if recipient == "anna1@beispiel.de":
             raise RuntimeError(f"no idea what to do with {recipient}")
-        return send.Answer(250, "2.0.0 Ok")
+        return Answer(250, "2.0.0 Ok")
 
     asked = answering(monkeypatch, act)
     turn(clock)
@@ -216,9 +217,9 @@ def test_no_mail_goes_out_twice_when_a_batch_takes_longer_than_its_lease(sign_up
         sign_up(f"anna{number}@beispiel.de")
     other = JobTurn(MAIL)
 
-    def act(_recipient: str) -> send.Answer:
+    def act(_recipient: str) -> Answer:
         clock.forward(seconds=18)
-        return send.Answer(250, "2.0.0 Ok")
+        return Answer(250, "2.0.0 Ok")
 
     asked = answering(monkeypatch, act)
     turn(clock)
@@ -237,12 +238,12 @@ def test_the_later_worker_decides_when_a_lease_was_lost_during_the_hand_over(sig
     anna = sign_up("anna@beispiel.de")
     other = JobTurn(MAIL)
 
-    def act(_recipient: str) -> send.Answer:
+    def act(_recipient: str) -> Answer:
         if len(asked) == 1:
             clock.forward(seconds=send.LEASE_SECONDS + 1)
             other(clock)
-            return send.Answer(550, "5.7.1 no")
-        return send.Answer(250, "2.0.0 Ok")
+            return Answer(550, "5.7.1 no")
+        return Answer(250, "2.0.0 Ok")
 
     asked = answering(monkeypatch, act)
     turn(clock)
@@ -297,10 +298,10 @@ def test_only_code_and_status_are_readable_when_the_server_says_later(sign_up, s
 def test_the_fact_names_nobody_when_the_person_was_erased_during_the_hand_over(sign_up, clock, turn, monkeypatch):
     anna = sign_up("anna@beispiel.de")
 
-    def act(recipient: str) -> send.Answer:
+    def act(recipient: str) -> Answer:
         with transaction() as session:
             retention.forget(session, [anna.contact_id], "erased", now=utc_now())
-        return send.Answer(250, f"2.0.0 {recipient} Ok")
+        return Answer(250, f"2.0.0 {recipient} Ok")
 
     answering(monkeypatch, act)
     turn(clock)
@@ -323,7 +324,7 @@ def test_nobody_is_erased_between_the_look_and_the_commit_when_a_result_is_writt
 ):
     """On SQLite writers queue anyway. Erasure that comes now waits for the commit, so it finds the new fact."""
     anna = sign_up("anna@beispiel.de")
-    answering(monkeypatch, lambda _recipient: send.Answer(250, "2.0.0 Ok"))
+    answering(monkeypatch, lambda _recipient: Answer(250, "2.0.0 Ok"))
     real, threads = send._settle, []
 
     def erase() -> None:

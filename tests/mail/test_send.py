@@ -11,6 +11,7 @@ from signup.core.values import utc_now
 from signup.jobs import JobRow
 from signup.mail import send
 from signup.mail.models import MessageState
+from signup.mail.postman import Postman
 from signup.worker import JobTurn, run_until_idle
 from tests.conftest import Clock
 from tests.support import log
@@ -55,6 +56,32 @@ def test_the_server_receives_exactly_the_bytes_that_are_on_record(sign_up, smtp_
     assert fact.fields["mail_sha256"] == message.sha256
     assert fact.fields["message_id"] == message.message_id
     assert log.count(JobRow) == 0
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+@pytest.mark.parametrize("for_nobody", [True, False])
+def test_a_refused_address_leaves_the_connection_fit_for_the_next(sign_up, smtp_server, clock, pipelining, for_nobody):
+    smtp_server.behaviour.pipelining = pipelining
+    smtp_server.behaviour.wants_message_for_nobody = for_nobody
+    smtp_server.behaviour.refuse_rcpt = {"anna@beispiel.de"}
+    refused, taken = sign_up("anna@beispiel.de"), sign_up("ben@beispiel.de")
+    turn(clock)
+    (mail,) = smtp_server.wait()
+    assert mail.rcpt_tos == ("ben@beispiel.de",)
+    (message,) = log.messages(taken.contact_id)
+    assert hashlib.sha256(mail.content).hexdigest() == message.sha256
+    (message,) = log.messages(refused.contact_id)
+    assert (message.state, message.smtp_reply) == (MessageState.FAILED, "550 5.1.1")
+    assert smtp_server.connections == 1
+
+
+def test_a_line_that_begins_with_a_dot_arrives_as_it_was(app, smtp_server):
+    raw = b"Subject: dots\r\n\r\n.\r\n..two\r\nend.\r\n"
+    postman = Postman()
+    assert postman.hand_over("post@beispiel.example", "anna@beispiel.de", raw).accepted
+    postman.close()
+    (mail,) = smtp_server.wait()
+    assert mail.content == raw
 
 
 def test_one_connection_serves_many_mails(sign_up, smtp_server, clock):
@@ -152,7 +179,7 @@ def test_a_hanging_server_costs_the_time_limit_and_the_mail_waits(sign_up, smtp_
 
 def test_a_network_call_inside_a_transaction_is_refused(app, smtp_server):
     with pytest.raises(RuntimeError, match="inside a database transaction"), transaction():
-        send.Postman().hand_over("a@b.example", "c@d.example", b"")
+        Postman().hand_over("a@b.example", "c@d.example", b"")
     assert smtp_server.connections == 0
 
 

@@ -40,6 +40,8 @@ class Behaviour:
     hang_in_data: bool = False  # a complete message gets no reply until the server stops
     hang_at_greeting: bool = False  # a new connection is accepted and nothing is said
     slow_seconds: float = 0.0  # each RCPT is answered so late
+    pipelining: bool = True  # said to each new connection: several commands may come at once
+    wants_message_for_nobody: bool = False  # DATA is agreed to though no RCPT was
 
 
 class ScriptedSmtp:
@@ -166,6 +168,14 @@ class _Session(SMTP):
         if isinstance(self.transport, asyncio.Transport):
             self.transport.abort()
 
+    async def handle_EHLO(
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        if not self.owner.behaviour.pipelining:
+            return responses
+        return [*responses[:-1], "250-PIPELINING", responses[-1]]
+
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
@@ -191,6 +201,11 @@ class _Session(SMTP):
         return "250 2.1.5 OK"
 
     async def smtp_DATA(self, arg: str) -> None:
+        if self.owner.behaviour.wants_message_for_nobody and self.envelope and not self.envelope.rcpt_tos:
+            await self.push("354 End data with <CR><LF>.<CR><LF>")
+            await self._reader.readuntil(b".\r\n")
+            await self.push("554 5.5.1 No valid recipients")
+            return
         if self.owner.behaviour.drop_in_data > 0 and self.envelope and self.envelope.rcpt_tos:
             self.owner.behaviour.drop_in_data -= 1
             await self.push("354 End data with <CR><LF>.<CR><LF>")
