@@ -96,16 +96,18 @@ class _Collector(Collector):
         self.now = now
 
     def collect(self) -> Iterator[Metric]:
-        figures = self.figures
+        figures, totals = self.figures, self.figures.totals
         ages = {line.kind: self.now - line.oldest_due_at.timestamp() for line in figures.backlog if line.oldest_due_at}
         oldest = figures.oldest_delivery_at
         yield _gauge("signup_jobs_due", "Jobs that wait", "kind", ((row.kind, row.due) for row in figures.backlog))
         yield _gauge("signup_jobs_dead", "Jobs given up", "kind", ((row.kind, row.dead) for row in figures.backlog))
         yield _gauge("signup_jobs_oldest_seconds", "Age of the oldest due job", "kind", ages.items())
-        yield _gauge("signup_messages", "Mails by state", "state", figures.messages.items())
-        yield _gauge("signup_deliveries", "Webhook deliveries by state", "state", figures.deliveries.items())
-        yield _gauge("signup_subscriptions", "Subscriptions by status", "status", figures.subscriptions.items())
-        yield _gauge("signup_endpoints", "Webhook endpoints by state", "state", figures.endpoints.items())
+        yield _gauge("signup_messages", "Mails by state", "state", totals["messages"].items())
+        yield _gauge("signup_deliveries", "Webhook deliveries by state", "state", totals["deliveries"].items())
+        yield _gauge(
+            "signup_subscriptions", "Subscriptions by status", "status", totals["subscriptions"].items()
+        )
+        yield _gauge("signup_endpoints", "Webhook endpoints by state", "state", totals["endpoints"].items())
         yield _gauge("signup_alarms", "Alarms that stand", "kind", self.alarms.items())
         yield GaugeMetricFamily(
             "signup_deliveries_oldest_seconds",

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import String, func, inspect, literal_column, select, text
-from sqlalchemy.orm import InstrumentedAttribute
 
 from signup import jobs
 from signup.core.db import Session, database
 from signup.mail.compose import JOB_SEND
-from signup.mail.models import Message
-from signup.subscriptions.models import Subscription
-from signup.webhooks.models import Delivery, Endpoint
+from signup.reports.totals import Counts, totals
+from signup.webhooks.models import Delivery
 
 MIGRATIONS = Path(__file__).parents[2] / "migrations" / "versions"
 # A queue older than this is a fault that somebody should look at; a young one is only work.
 STALE_SECONDS = 15 * 60
-# Counting a million rows takes some tenths of a second on PostgreSQL and seconds on SQLite; each process spends a
-# hundredth of its time on it at most.
-INSTANT_SECONDS = 0.02
-REST_PER_COUNT = 100
 
 
 @lru_cache(maxsize=1)
@@ -45,38 +37,17 @@ def current_migration(session: Session) -> str | None:
 @dataclass(frozen=True)
 class Figures:
     backlog: list[jobs.Backlog]
-    deliveries: dict[str, int]
     oldest_delivery_at: datetime | None
-    messages: dict[str, int]
-    subscriptions: dict[str, int]
-    endpoints: dict[str, int]
+    totals: Counts
 
 
 def figures(session: Session, *, now: datetime) -> Figures:
     """The state of all queues and the number of subscriptions by status."""
     return Figures(
         backlog=jobs.backlog(session, now=now),
-        deliveries=_count(session, Delivery.state),
         oldest_delivery_at=_oldest_delivery(session, now=now),
-        messages=_count(session, Message.state),
-        subscriptions=_count(session, Subscription.status),
-        endpoints=_count(session, Endpoint.state),
+        totals=totals(database()),
     )
-
-
-def _count(session: Session, column: InstrumentedAttribute[Any]) -> dict[str, int]:
-    """Rows by state. What took long to count is not counted again for a while: all of it costs little."""
-    memory, at = database().memory, ("count", str(column))
-    started = time.monotonic()
-    fresh_until, counts = memory.get(at, (started, {}))
-    if started < fresh_until:
-        remembered: dict[str, int] = counts
-        return remembered
-    found = {state.value: count for state, count in session.execute(select(column, func.count()).group_by(column))}
-    took = time.monotonic() - started
-    if took > INSTANT_SECONDS:
-        memory[at] = (started + took * REST_PER_COUNT, found)
-    return found
 
 
 def _oldest_delivery(session: Session, *, now: datetime) -> datetime | None:
