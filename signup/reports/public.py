@@ -104,9 +104,7 @@ class _Collector(Collector):
         yield _gauge("signup_jobs_oldest_seconds", "Age of the oldest due job", "kind", ages.items())
         yield _gauge("signup_messages", "Mails by state", "state", totals["messages"].items())
         yield _gauge("signup_deliveries", "Webhook deliveries by state", "state", totals["deliveries"].items())
-        yield _gauge(
-            "signup_subscriptions", "Subscriptions by status", "status", totals["subscriptions"].items()
-        )
+        yield _gauge("signup_subscriptions", "Subscriptions by status", "status", totals["subscriptions"].items())
         yield _gauge("signup_endpoints", "Webhook endpoints by state", "state", totals["endpoints"].items())
         yield _gauge("signup_alarms", "Alarms that stand", "kind", self.alarms.items())
         yield GaugeMetricFamily(

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -63,15 +64,9 @@ def stream(
     tally = _Tally()
     try:
         header = _csv([COLUMNS]) if order.form == "csv" else b""
-        status = STATUSES[order.status] if order.status else None
-        after, more = "", True
-        while more:
-            with database.reading() as session:
-                rows = listing.lines(session, order.controller_id, after=after, limit=page_rows, status=status)
+        for rows in _pages(database, order, page_rows):
             chunk = header + (_csv(map(cells, rows)) if order.form == "csv" else _lines(rows))
             header = b""
-            more = len(rows) == page_rows
-            after = rows[-1].subscription_id if rows else after
             tally.add(chunk, len(rows))
             if chunk:
                 yield chunk
@@ -79,6 +74,22 @@ def stream(
     finally:
         with database.transaction(wait_seconds=30) as session:
             tell(session, order, tally, now=clock())
+
+
+def _pages(database: Database, order: Order, page_rows: int) -> Iterator[list[Line]]:
+    """Page after page, at least one; the next is read while the last is written and sent."""
+    status = STATUSES[order.status] if order.status else None
+
+    def read(after: str) -> list[Line]:
+        with database.reading() as session:
+            return listing.lines(session, order.controller_id, after=after, limit=page_rows, status=status)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="export") as reader:
+        coming: Future[list[Line]] | None = reader.submit(read, "")
+        while coming:
+            rows = coming.result()
+            coming = reader.submit(read, rows[-1].subscription_id) if len(rows) == page_rows else None
+            yield rows
 
 
 class _Tally:
