@@ -17,6 +17,7 @@ from jinja2 import StrictUndefined
 from werkzeug.wrappers import Response
 
 from signup import cli, wiring
+from signup.abuse import public as abuse_public
 from signup.contacts import api as contacts_api
 from signup.core import db as database
 from signup.core.config import Config
@@ -55,6 +56,7 @@ SECURITY_HEADERS = {
 
 BLUEPRINTS = (
     forms_public.blueprint,
+    abuse_public.blueprint,
     subscriptions_public.blueprint,
     reports_public.blueprint,
     forms_api.blueprint,

@@ -112,6 +112,11 @@ class Keys:
         """A 32-byte hash that only the holder of the pepper can compute."""
         return hmac.digest(self._pepper, f"{purpose}\x00{text}".encode(), "sha256")
 
+    def secrets_of(self, purpose: str) -> list[bytes]:
+        """The keys of one purpose for a library that signs by itself: the one that signs first, then former ones."""
+        salt = f"secret:{purpose}".encode()
+        return [hmac.digest(key.encode(), salt, "sha256") for key in reversed(self._secret_keys)]
+
     def new_data_key(self) -> tuple[bytes, bytes]:
         """A fresh data key: plain, to use now, and wrapped, to store."""
         plain = os.urandom(DATA_KEY_BYTES)

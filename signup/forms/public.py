@@ -21,6 +21,7 @@ from signup.forms.rules import FieldError, FormView
 from signup.subscriptions import presses, requests
 from signup.subscriptions.presses import SignupRequest
 from signup.web import errors as web_errors
+from signup.web.cors import allow_listed
 from signup.web.request import client_info, config, speak, wants_json
 
 blueprint = Blueprint("forms", __name__)
@@ -218,12 +219,4 @@ def _page() -> str | None:
 
 @blueprint.after_request
 def cors(response: Response) -> Response:
-    """Scripts of listed origins may read every answer, errors too; cookies are never part of it."""
-    response.headers.add("Vary", "Origin")
-    response.headers.add("Vary", "Accept")
-    origin, view = request.headers.get("Origin"), g.get("form_view")
-    if origin and (view is None or rules.origin_allowed(view.allowed_origins, origin, config().public_url)):
-        # Without a form there is nothing to protect: the error is all there is.
-        response.headers["Access-Control-Allow-Origin"] = origin if view else "*"
-        response.headers["Access-Control-Expose-Headers"] = "Retry-After"
-    return response
+    return allow_listed(response)

@@ -20,6 +20,7 @@ PUBLIC: dict[str, str] = {
     "forms.show": "the form itself",
     "forms.preflight": "browsers ask it before a sign-up from another site",
     "forms.submit": "the sign-up; budgets bound it",
+    "abuse.issue": "a puzzle, made for whoever asks",
     "subscriptions.show_pending": "a random handle",
     "subscriptions.resend_pending": "a random handle, a page nonce and the caps of the address",
     "subscriptions.show_confirm": "a mailed token",
