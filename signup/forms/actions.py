@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from signup.eventlog.kinds import EventType
 from signup.eventlog.record import canonical, record
 from signup.forms.models import Form, FormVersion
 from signup.forms.rules import FormView, origin_of
+from signup.mail import preview
 from signup.purposes import actions as purposes
 from signup.purposes.actions import ControllerView
 from signup.purposes.models import Controller
@@ -127,10 +128,14 @@ def publish(
     Returns:
         The version's number.
 
+    Raises:
+        Invalid: a mail of the form could not go out like this; the errors say what and where.
+
     Rule: GDPR 7(1) and EDPB 05/2020 no. 108, a copy of the information presented.
     """
     form = session.scalars(select(Form).where(Form.id == form_id).with_for_update()).one()
     number = form.live_version + 1
+    preview.refuse_unfit(sample_of(session, controller, form.slug, page.locale, page.definition), now=now)
     content = canonical(
         {"css": page.css_sha256, "definition": page.definition, "html": page.html, "locale": page.locale}
     )
@@ -154,6 +159,14 @@ def publish(
     fields = {"form": form.slug, "form_version": number, "form_sha256": digest}
     record(session, controller.id, EventType.FORM_PUBLISHED, fields, now=now, actor=actor)
     return number
+
+
+def sample_of(
+    session: Session, controller: ControllerView, slug: str, locale: str, definition: Mapping[str, Any]
+) -> preview.Sample:
+    """What the mails of a form, or of a draft of it, are rendered from."""
+    config = session.config
+    return preview.Sample(slug, locale, controller, definition, config.public_url, config.token_days)
 
 
 def set_closed(session: Session, controller_id: str, slug: str, closed: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,24 @@ LONG_TIME = {"de": ("de", "d. MMMM y, HH:mm z"), "en": ("en_GB", "d MMMM y, HH:m
 VALUES = ("confirm_url", "not_me_url", "unsubscribe_url", "requested_at", "page_host")
 
 
+FORMAL, INFORMAL = "formal", "informal"
+# Languages that address the reader in two ways have a second set of templates.
+INFORMAL_TEMPLATES = {"de": "de-informal"}
+
+
+@dataclass(frozen=True)
+class Letter:
+    """What staff wrote for the mail after the confirmation."""
+
+    subject: str
+    text: str
+    download_url: str = ""
+
+    @property
+    def paragraphs(self) -> list[str]:
+        return [" ".join(part.split()) for part in re.split(r"\n\s*\n", self.text) if part.strip()]
+
+
 @dataclass(frozen=True)
 class Wording:
     """What one skeleton is made of: all plain text, none of it typed by a visitor."""
@@ -46,6 +65,41 @@ class Wording:
     controller: ControllerView
     purposes: tuple[tuple[str, str, str], ...]  # label, hint, text
     valid_days: int
+    tone: str = FORMAL
+    letter: Letter | None = None
+
+    @property
+    def template(self) -> str:
+        """The file of this language and tone in the folder of each part."""
+        return INFORMAL_TEMPLATES.get(self.locale, self.locale) if self.tone == INFORMAL else self.locale
+
+
+def wording_of(
+    kind: str,
+    locale: str,
+    controller: ControllerView,
+    definition: Mapping[str, Any],
+    *,
+    items: Sequence[Mapping[str, str]] | None = None,
+    valid_days: int,
+) -> Wording:
+    """The wording of one kind of mail of a form's version.
+
+    Args:
+        items: the purposes that it is about; all of the version if not given.
+    """
+    letter = letter_of(definition) if kind == "welcome" else None
+    tone = str(definition.get("tone") or FORMAL)
+    asked = purposes_of(definition["purposes"] if items is None else items)
+    return Wording(kind, locale, controller, asked, valid_days, tone, letter)
+
+
+def letter_of(definition: Mapping[str, Any]) -> Letter | None:
+    """What the form's version says after a confirmation; None when it says nothing."""
+    own = definition.get("welcome")
+    if not own:
+        return None
+    return Letter(str(own["subject"]), str(own["text"]), str(own.get("download_url") or ""))
 
 
 @dataclass(frozen=True)
@@ -64,6 +118,7 @@ def skeleton(wording: Wording) -> Skeleton:
         "controller": {**wording.controller.__dict__, "email": wording.controller.reply_to},
         "purposes": [dict(zip(("label", "hint", "text"), item, strict=True)) for item in wording.purposes],
         "valid_days": wording.valid_days,
+        "letter": wording.letter,
         **{name: _mark(name) for name in VALUES},
     }
     subject, text, html = (_render(wording, part, context) for part in ("subject.txt", "body.txt", "body.html"))
@@ -80,7 +135,7 @@ def skeleton(wording: Wording) -> Skeleton:
 
 
 def _render(wording: Wording, part: str, context: Mapping[str, Any]) -> str:
-    template = current_app.jinja_env.get_template(f"mail/{wording.kind}/{part}/{wording.locale}")
+    template = current_app.jinja_env.get_template(f"mail/{wording.kind}/{part}/{wording.template}")
     return template.render(context)
 
 
@@ -92,8 +147,19 @@ def _crlf(text: str) -> str:
     return "\r\n".join(text.strip().splitlines()) + "\r\n"
 
 
-def mail_bytes(wording: Wording, values: Mapping[str, str], *, recipient: str, message_id: str, now: datetime) -> bytes:
+def mail_bytes(
+    wording: Wording,
+    values: Mapping[str, str],
+    *,
+    recipient: str,
+    message_id: str,
+    now: datetime,
+    headers: Sequence[tuple[str, str]] = (),
+) -> bytes:
     """The mail exactly as it will be handed to the mail server.
+
+    Args:
+        headers: more header lines, written raw on one line each.
 
     Rule: RFC 5322, RFC 2045 6.7 (quoted-printable), RFC 3834 (Auto-Submitted); no List-* header, since nobody
     is subscribed by being asked.
@@ -103,7 +169,8 @@ def mail_bytes(wording: Wording, values: Mapping[str, str], *, recipient: str, m
     for name, value in values.items():
         text = text.replace(_mark(name), value)
         html = html.replace(_mark(name), str(escape(value)))
-    lines = [f"To: {recipient}", f"Date: {rfc5322_date(now)}", f"Message-ID: {message_id}", frame.head, ""]
+    lines = [f"To: {recipient}", f"Date: {rfc5322_date(now)}", f"Message-ID: {message_id}", frame.head]
+    lines += [*(f"{name}: {value}" for name, value in headers), ""]
     for content_type, body in (("text/plain", text), ("text/html", html)):
         lines += [f"--{frame.boundary}", f"Content-Type: {content_type}; charset=utf-8", _QP, "", _quoted(body)]
     return "\r\n".join([*lines, f"--{frame.boundary}--", ""]).encode("ascii")
@@ -141,6 +208,7 @@ class Draft:
     values: Mapping[str, str]
     confirmation_id: str | None
     give_up_at: datetime
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def queue(session: Session, draft: Draft, *, now: datetime) -> str:
@@ -151,7 +219,14 @@ def queue(session: Session, draft: Draft, *, now: datetime) -> str:
     """
     ident = new_id("mail", now)
     message_id = f"<{ident}.{secrets.token_hex(4)}@{draft.wording.controller.sender.rpartition('@')[2]}>"
-    raw = mail_bytes(draft.wording, draft.values, recipient=draft.recipient, message_id=message_id, now=now)
+    raw = mail_bytes(
+        draft.wording,
+        draft.values,
+        recipient=draft.recipient,
+        message_id=message_id,
+        now=now,
+        headers=draft.headers,
+    )
     content = msgspec.json.encode({"recipient": draft.recipient, "raw": raw.decode("ascii")})
     row = {
         **_row(draft, ident, now=now),

@@ -111,7 +111,8 @@ def _write(
 
 
 def _wording(session: Session, kind: str, view: FormView, items: Sequence[Mapping[str, str]]) -> compose.Wording:
-    return compose.Wording(kind, view.locale, view.controller, compose.purposes_of(items), session.config.token_days)
+    days = session.config.token_days
+    return compose.wording_of(kind, view.locale, view.controller, view.definition, items=items, valid_days=days)
 
 
 def hold(

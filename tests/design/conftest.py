@@ -66,7 +66,7 @@ class Renderer:
         """Return one part of a mail."""
         values = {
             "controller": samples.CONTROLLER,
-            "purposes": samples.PURPOSES[language],
+            "purposes": samples.PURPOSES[language[:2]],
             "valid_days": 7,
             **samples.MAIL_PLACEHOLDERS,
             **changes,

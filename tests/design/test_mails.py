@@ -12,7 +12,10 @@ from tests.design.samples import CONTROLLER, MAIL_PLACEHOLDERS
 from tests.design.test_pages import Page
 
 PARTS = ("subject.txt", "body.txt", "body.html")
-BOTH = [(name, language) for name in ("confirm", "already") for language in ("de", "en")]
+# German in both tones: one template each.
+LANGUAGES = ("de", "de-informal", "en")
+BOTH = [(name, language) for name in ("confirm", "already") for language in LANGUAGES]
+FORMAL_WORDS = re.compile(r"\b(?:Sie|Ihr|Ihre[mnrs]?|Ihnen)\b")
 ADVERTISING = re.compile(
     r"willkommen|welcome|rabatt|discount|angebot|offer|gutschein|voucher|gratis|free|hallo|hello|liebe[r ]|dear|freuen",
     re.I,
@@ -24,11 +27,11 @@ def _links(source: str) -> list[str]:
     return [link["href"] or "" for link in Page(source).all("a")]
 
 
-@pytest.mark.parametrize("name", ["confirm", "already"])
+@pytest.mark.parametrize("name", ["confirm", "already", "welcome"])
 def test_three_parts_exist_in_each_locale_when_listed(name: str) -> None:
     for part in PARTS:
         folder: Path = TEMPLATES / "mail" / name / part
-        assert sorted(path.name for path in folder.iterdir()) == ["de", "en"]
+        assert sorted(path.name for path in folder.iterdir()) == list(LANGUAGES)
 
 
 @pytest.mark.req("C3")
@@ -75,7 +78,7 @@ def test_html_part_loads_nothing_and_links_only_where_it_must_when_rendered(
 @pytest.mark.parametrize(("name", "language"), BOTH)
 def test_html_part_is_accessible_markup_when_rendered(renderer: Renderer, name: str, language: str) -> None:
     page = Page(renderer.mail(name, "body.html", language))
-    assert page.all("html", lang=language)
+    assert page.all("html", lang=language[:2])
     assert page.all("title")
     assert page.all("meta", name="color-scheme", content="light dark")
     assert page.all("table")
@@ -157,3 +160,35 @@ def test_placeholders_survive_unchanged_when_rendered_once_for_many_mails(
         source = renderer.mail(name, part, language, **marks)
         assert {key for key, mark in marks.items() if mark in source} == used
     assert "@@" not in renderer.mail(name, "subject.txt", language, **marks)
+
+
+@pytest.mark.req("F13")
+def test_both_german_tones_say_the_same_when_compared() -> None:
+    compared = 0
+    for path in sorted((TEMPLATES / "mail").glob("*/*/de")):
+        formal = path.read_text(encoding="utf-8")
+        informal = path.with_name("de-informal").read_text(encoding="utf-8")
+        told = str(path.relative_to(TEMPLATES))
+        assert not FORMAL_WORDS.search(informal), told
+        assert _values(formal) == _values(informal), f"{told}: what one tone shows, the other must show too"
+        assert formal.count("\n") == informal.count("\n"), f"{told}: line by line the same"
+        if FORMAL_WORDS.search(formal):
+            assert re.search(r"\b(?:[Dd]u|[Dd]eine[mnrs]?|[Dd]ir)\b", informal), told
+            compared += 1
+    assert compared >= 7
+
+
+def _values(source: str) -> list[str]:
+    return re.findall(
+        r"\b(?:controller\.\w+|[a-z]+_url|requested_at|page_host|valid_days|code|letter\.\w+|item\.\w+)\b", source
+    )
+
+
+@pytest.mark.req("F13")
+def test_the_informal_confirmation_reads_like_this_when_rendered(renderer: Renderer) -> None:
+    assert renderer.mail("confirm", "subject.txt", "de-informal") == "Bitte bestätige deine Anmeldung bei Beispiel GmbH"
+    text = renderer.mail("confirm", "body.txt", "de-informal")
+    assert "Du oder jemand anderes hat deine Adresse in ein Formular eingetragen." in text
+    assert "Ohne deine Bestätigung schicken wir dir nichts und\nlöschen deine Daten" in text
+    assert "Das warst du nicht? Dann brauchst du nichts zu tun." in text
+    assert "Deine Anmeldung bei Beispiel GmbH besteht schon" in renderer.mail("already", "subject.txt", "de-informal")

@@ -1,0 +1,126 @@
+"""A form's mails as their readers will get them, with links that lead nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from typing import Any
+
+from signup.core.errors import Invalid
+from signup.core.values import clean_text
+from signup.mail import compose, linting
+from signup.mail.linting import Allowed, Problem
+from signup.purposes.actions import ControllerView
+
+KINDS = ("confirm", "already", "welcome")
+# As long as a real token; not signed by anybody, so it opens nothing.
+SAMPLE_TOKEN = "Muster-" + "0" * 59
+# Nobody's address, and easy to find again where it must not be.
+SAMPLE_RECIPIENT = "muster.empfang@example.org"
+MAX_LETTER_SUBJECT = 78
+MAX_LETTER = 5000
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One version of a form, as far as its mails need it."""
+
+    slug: str
+    locale: str
+    controller: ControllerView
+    definition: Mapping[str, Any]
+    public_url: str
+    valid_days: int
+
+
+def values(sample: Sample, *, now: datetime) -> dict[str, str]:
+    """What stands for the values that differ from mail to mail."""
+    root = sample.public_url
+    return {
+        "confirm_url": f"{root}/confirm/{SAMPLE_TOKEN}",
+        "not_me_url": f"{root}/not-me/{SAMPLE_TOKEN}",
+        "unsubscribe_url": f"{root}/unsubscribe/{SAMPLE_TOKEN}",
+        "requested_at": compose.local_time(now, sample.locale, sample.controller.timezone),
+        "page_host": f"{root}/f/{sample.slug}",
+    }
+
+
+def wording(sample: Sample, kind: str) -> compose.Wording:
+    """The wording of one of the form's mails.
+
+    Raises:
+        Invalid: the form has no such mail.
+    """
+    if kind not in KINDS or (kind == "welcome" and compose.letter_of(sample.definition) is None):
+        raise Invalid(f"This form has no mail {kind!r}.")
+    return compose.wording_of(kind, sample.locale, sample.controller, sample.definition, valid_days=sample.valid_days)
+
+
+def rendered(sample: Sample, kind: str, *, now: datetime) -> bytes:
+    """The mail's exact bytes, to nobody.
+
+    Raises:
+        Invalid: the form has no such mail.
+    """
+    words = wording(sample, kind)
+    return compose.mail_bytes(
+        words, values(sample, now=now), recipient=SAMPLE_RECIPIENT, message_id="<sample@example.org>", now=now
+    )
+
+
+def part(raw: bytes, kind: str) -> str:
+    """The `html` or `text` part of a mail."""
+    message = message_from_bytes(raw, policy=policy.default)
+    assert isinstance(message, EmailMessage)  # noqa: S101 - policy.default makes no other
+    body = message.get_body(("html" if kind == "html" else "plain",))
+    return str(body.get_content()).replace("\r\n", "\n") if body is not None else ""
+
+
+def problems(sample: Sample, *, now: datetime) -> list[Problem]:
+    """What stands against the form's confirmation mail; none when it may be sent."""
+    shown = values(sample, now=now)
+    asked = tuple(
+        text for label, _hint, text in compose.purposes_of(sample.definition["purposes"]) for text in (label, text)
+    )
+    links = {shown["confirm_url"], shown["not_me_url"], shown["page_host"]}
+    links |= {sample.controller.imprint_url, sample.controller.privacy_url}
+    allowed = Allowed(sample.controller.name, asked, frozenset(links), typed=(SAMPLE_RECIPIENT,))
+    return linting.problems(rendered(sample, "confirm", now=now), allowed)
+
+
+def refuse_unfit(sample: Sample, *, now: datetime) -> None:
+    """Raise unless the form's mails may be sent as they are.
+
+    Raises:
+        Invalid: naming each problem and where it stands.
+
+    Rule: UWG 7(2) no. 2; a confirmation mail that advertises is advertising without consent.
+    """
+    errors = [
+        {"field": f"mail.{item.place}", "code": item.code, "message": item.text} for item in problems(sample, now=now)
+    ]
+    errors += _letter_errors(sample.definition)
+    if errors:
+        raise Invalid("The form's mails cannot go out like this.", errors=errors)
+
+
+def _letter_errors(definition: Mapping[str, Any]) -> list[dict[str, str]]:
+    letter = compose.letter_of(definition)
+    if letter is None:
+        return []
+    wrong = {
+        "subject": not letter.subject.strip() or clean_text(letter.subject, MAX_LETTER_SUBJECT) != letter.subject,
+        "text": not letter.paragraphs or len(letter.text) > MAX_LETTER,
+        "download_url": bool(letter.download_url) and not letter.download_url.startswith("https://"),
+    }
+    rules = {
+        "subject": f"One line of 1 to {MAX_LETTER_SUBJECT} characters.",
+        "text": f"1 to {MAX_LETTER} characters.",
+        "download_url": "An address that begins with https://.",
+    }
+    return [
+        {"field": f"welcome.{name}", "code": "invalid", "message": rules[name]} for name, bad in wrong.items() if bad
+    ]
