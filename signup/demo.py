@@ -8,7 +8,7 @@ from signup.core.db import Session
 from signup.core.values import OPERATOR
 from signup.forms import actions as forms
 from signup.forms import pages
-from signup.forms.actions import NewForm
+from signup.forms.definition import NewForm
 from signup.purposes import actions as purposes
 from signup.purposes.actions import ControllerView, NewController
 

@@ -13,7 +13,7 @@ from signup.core.config import SETTINGS, Config
 from signup.core.db import reading, transaction
 from signup.core.values import LOCALES, utc_now
 from signup.forms import actions as forms
-from signup.forms.actions import NewForm
+from signup.forms.definition import NewForm
 from signup.purposes import actions as purposes
 from signup.purposes.actions import NewController
 from signup.reports import queries
@@ -130,7 +130,19 @@ def create_form(
                 purposes.create_purpose(session, owned.id, name, label=label, hint={}, text=text, now=now)
             elif name not in known:
                 raise BadInput(f"There is no purpose {name!r}: give its consent sentence with --text {name}=…")
-        new = NewForm(slug, title, locale, title, intro, **WORDS[locale], purposes=slugs, allowed_origins=origins)
+        words = WORDS[locale]
+        new = NewForm(
+            slug=slug,
+            name=title,
+            locale=locale,
+            title=title,
+            intro=intro,
+            email_label=words["email_label"],
+            submit_label=words["submit_label"],
+            note=words["note"],
+            purposes=slugs,
+            allowed_origins=origins,
+        )
         demo.publish_form(session, owned, new, now=now)
     click.echo(f"{_url(slug)}")
 

@@ -12,31 +12,16 @@ from sqlalchemy import Text, bindparam, literal_column, select
 
 from signup.core.db import Prepared, Session, database
 from signup.core.errors import Conflict, Invalid, NotFound
-from signup.core.values import LOCALES, Actor, new_id
+from signup.core.values import Actor, new_id
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import canonical, record
+from signup.forms.definition import NewForm, check, settings
 from signup.forms.models import Form, FormVersion
-from signup.forms.rules import FormView, origin_of
+from signup.forms.rules import FormView, whole
 from signup.mail import preview
 from signup.purposes import actions as purposes
 from signup.purposes.actions import ControllerView
 from signup.purposes.models import Controller
-
-
-@dataclass(frozen=True)
-class NewForm:
-    """What staff say of a form; wording of the purposes comes from the texts in force."""
-
-    slug: str
-    name: str
-    locale: str
-    title: str
-    intro: str
-    email_label: str
-    submit_label: str
-    note: str
-    purposes: tuple[str, ...]
-    allowed_origins: tuple[str, ...] = ()
 
 
 def create(session: Session, controller: ControllerView, new: NewForm, *, now: datetime) -> str:
@@ -48,12 +33,7 @@ def create(session: Session, controller: ControllerView, new: NewForm, *, now: d
     Raises:
         Invalid, Conflict: the message says what to mend.
     """
-    purposes.check_slug(new.slug, "form slug")
-    if new.locale not in LOCALES:
-        raise Invalid(f"The locale must be one of {', '.join(LOCALES)}.")
-    for origin in new.allowed_origins:
-        if origin_of(origin.replace("*.", "")) != origin.replace("*.", ""):
-            raise Invalid(f"{origin!r} is not an origin such as https://example.org.")
+    check(new)
     if session.scalar(select(Form.id).where(Form.slug == new.slug)):
         raise Conflict(f"There is a form {new.slug!r} already.")
     form = Form(
@@ -77,6 +57,7 @@ def define(session: Session, controller: ControllerView, new: NewForm) -> dict[s
     Raises:
         Invalid: a purpose does not exist, or has no consent text in the form's language.
     """
+    check(new)
     known = purposes.named(session, controller.id, new.purposes)
     items = []
     for slug in new.purposes:
@@ -99,6 +80,7 @@ def define(session: Session, controller: ControllerView, new: NewForm) -> dict[s
     if not items:
         raise Invalid("A form needs at least one purpose.")
     return {
+        **settings(new),
         "title": new.title,
         "intro": new.intro,
         "email_label": new.email_label,
@@ -208,7 +190,7 @@ _VIEW = (
 
 def _view(row: Sequence[Any]) -> FormView:
     form, controller = row[: -len(_CONTROLLER_FIELDS)], row[-len(_CONTROLLER_FIELDS) :]
-    values = (*form[:3], tuple(form[3]), *form[4:], ControllerView(*controller))
+    values = (*form[:3], tuple(form[3]), *form[4:8], whole(form[8]), *form[9:], ControllerView(*controller))
     return FormView(*values)
 
 

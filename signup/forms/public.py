@@ -22,7 +22,7 @@ from signup.subscriptions import presses, requests
 from signup.subscriptions.presses import SignupRequest
 from signup.web import errors as web_errors
 from signup.web.cors import allow_listed
-from signup.web.request import client_info, config, speak, wants_json
+from signup.web.request import PUBLIC_CSP, client_info, config, speak, wants_json
 
 blueprint = Blueprint("forms", __name__)
 
@@ -135,7 +135,7 @@ def _accepted(view: FormView, handle: str) -> Response:
     """The same for every address."""
     if wants_json(request):
         return make_response(jsonify({"status": "pending"}), 202)
-    return redirect(f"/f/{view.slug}/pending/{handle}", 303)
+    return redirect(view.after_signup or f"/f/{view.slug}/pending/{handle}", 303)
 
 
 def _body() -> MultiDict[str, str]:
@@ -220,3 +220,13 @@ def _page() -> str | None:
 @blueprint.after_request
 def cors(response: Response) -> Response:
     return allow_listed(response)
+
+
+@blueprint.after_request
+def allow_redirect(response: Response) -> Response:
+    """Browsers hold a form's redirect to the same list as its action."""
+    view: FormView | None = g.get("form_view")
+    if view and view.after_signup and response.mimetype == "text/html":
+        target = f"form-action 'self' {rules.origin_of(view.after_signup)};"
+        response.headers["Content-Security-Policy"] = PUBLIC_CSP.replace("form-action 'self';", target)
+    return response

@@ -21,6 +21,25 @@ from signup.purposes.actions import ControllerView
 # A render id is a UUID; anything longer is not ours.
 MAX_RENDER_ID = 64
 
+TONES = ("formal", "informal")
+
+# What a version says that was published before it could say these things. The one place: every reader of a stored
+# definition gets it completed (`whole`).
+DEFAULTS: Mapping[str, Any] = {
+    "tone": "formal",  # how German addresses the reader: Sie or Du
+    "theme": {"accent": None},  # None: the controller's
+    "redirects": {"allowed": [], "after_signup": None, "after_confirm": None},
+    "welcome": None,  # {"subject", "text", "download_url"}: a mail after the confirmation
+    "strict": False,  # confirmed by a typed code only
+    "fields": [],
+    "attribution": [],
+}
+
+
+def whole(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored definition with everything that a version can say."""
+    return {**DEFAULTS, **definition}
+
 
 @dataclass(frozen=True)
 class FormView:
@@ -42,6 +61,41 @@ class FormView:
     @cached_property
     def purposes(self) -> list[dict[str, str]]:
         return cast(list[dict[str, str]], self.definition["purposes"])
+
+    @property
+    def informal(self) -> bool:
+        """Whether German says Du."""
+        return bool(self.definition["tone"] == "informal")
+
+    @property
+    def strict(self) -> bool:
+        """Whether only a typed code confirms."""
+        return bool(self.definition["strict"])
+
+    @property
+    def welcome(self) -> Mapping[str, str] | None:
+        """The mail after the confirmation: subject, text and perhaps download_url."""
+        return cast(Mapping[str, str] | None, self.definition["welcome"])
+
+    @property
+    def accent(self) -> str:
+        """The colour that this form asked for, or its controller's; `purposes.colours` makes it readable."""
+        return str(self.definition["theme"]["accent"] or self.controller.accent)
+
+    @property
+    def after_signup(self) -> str | None:
+        """Where a visitor is sent instead of our own page; nothing about the person is added."""
+        return self._redirect("after_signup")
+
+    @property
+    def after_confirm(self) -> str | None:
+        """Where a visitor may go on to from the page of a confirmed subscription."""
+        return self._redirect("after_confirm")
+
+    def _redirect(self, name: str) -> str | None:
+        redirects = self.definition["redirects"]
+        url = redirects[name]
+        return str(url) if url in redirects["allowed"] else None
 
     @cached_property
     def disclosed(self) -> dict[str, Any]:
