@@ -43,7 +43,7 @@ def claim_mails() -> None:
 
 def claim_deliveries() -> None:
     with reading() as session:
-        owed = queue.pick(session, now=utc_now(), free=FREE, slow=())
+        owed = queue.pick(session, now=utc_now(), free=FREE, at_once={})
     if not owed:
         raise RuntimeError("no delivery is due: there is nothing to time")
     with suppress(Undone), transaction() as session:

@@ -6,7 +6,7 @@ A lease is nothing but a later `next_at`, so what a dead worker held falls due b
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,9 +25,8 @@ from signup.webhooks.rules import Outcome, Verdict
 TOTAL_SECONDS = 20.0
 # The margin is what a loaded machine may need to write down the result.
 LEASE_SECONDS = TOTAL_SECONDS + 10
-# So many at once to one endpoint; to one that was slow last time only one, so that it never takes all the threads.
+# So many at once to an endpoint that nothing is known of: it must not take all the threads.
 PER_ENDPOINT = 4
-PER_SLOW_ENDPOINT = 1
 
 _STATUS_GONE = 410
 _UNREADABLE = "unreadable: {what} cannot be opened with the keys of this service"
@@ -81,15 +80,15 @@ class Result:
         return self.owed.body is None
 
 
-def pick(session: Session, *, now: datetime, free: int, slow: Collection[str]) -> list[Owed]:
+def pick(session: Session, *, now: datetime, free: int, at_once: Mapping[str, int]) -> list[Owed]:
     """Who is next, the oldest of each endpoint first, at most `free`. Reads only, so that looking costs no lock.
 
     Args:
-        slow: endpoints that took long last time and get one delivery at a time.
+        at_once: how many deliveries an endpoint may have under way, by its id, when it is not `PER_ENDPOINT`.
     """
     if free <= 0 or not _any_due(session, now=now):
         return []
-    rooms = _rooms(session, now=now, free=free, slow=slow)
+    rooms = _rooms(session, now=now, free=free, at_once=at_once)
     if not rooms:
         return []
     parts = [
@@ -117,7 +116,7 @@ def _any_due(session: Session, *, now: datetime) -> bool:
     )
 
 
-def _rooms(session: Session, *, now: datetime, free: int, slow: Collection[str]) -> dict[str, int]:
+def _rooms(session: Session, *, now: datetime, free: int, at_once: Mapping[str, int]) -> dict[str, int]:
     """How many more each endpoint may get; those that wait longest, at most `free` of them."""
     under_way = (
         select(Delivery.endpoint_id, func.count().label("posts"))
@@ -141,7 +140,7 @@ def _rooms(session: Session, *, now: datetime, free: int, slow: Collection[str])
         .where(Endpoint.state == EndpointState.ACTIVE, oldest.is_not(None))
         .order_by(oldest, Endpoint.id)
     )
-    rooms = {ident: (PER_SLOW_ENDPOINT if ident in slow else PER_ENDPOINT) - taken.get(ident, 0) for ident in waiting}
+    rooms = {ident: at_once.get(ident, PER_ENDPOINT) - taken.get(ident, 0) for ident in waiting}
     return dict([(ident, room) for ident, room in rooms.items() if room > 0][:free])
 
 

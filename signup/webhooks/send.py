@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -24,10 +25,14 @@ Clock = Callable[[], datetime]
 # Threads only wait for answers; with one delivery for each slow endpoint, this many of those may hang at once.
 THREADS = 16
 MAX_ANSWER_BYTES = 16_384
-# An endpoint that takes longer than this holds up others if it gets as many threads as they do.
-SLOW_MILLISECONDS = 2000
+# How many deliveries an endpoint may have under way, by the milliseconds its last answer took: a slow one must not
+# hold up the others, and a quick one gives its threads back at once.
+PACES = ((100, 12), (2000, queue.PER_ENDPOINT))
+SLOWEST_PACE = 1
 # How long a turn waits for answers before it looks for new work.
 WAIT_SECONDS = 0.05
+# Answers that come this close together are written in one commit.
+TOGETHER_SECONDS = 0.01
 ERASED = "erased: the person was erased, there is nothing left to send"
 MASK = "v1,***"
 
@@ -65,7 +70,7 @@ class Courier:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="post")
         self._running: set[Future[Result]] = set()
         self._finished: list[Result] = []
-        self._slow: set[str] = set()
+        self._at_once: dict[str, int] = {}
 
     def __call__(self, clock: Clock) -> int:
         """One turn is done: results are written, free threads have new work.
@@ -76,7 +81,7 @@ class Courier:
         self._collect()
         with reading() as session:
             free = THREADS - len(self._running)
-            owed = queue.pick(session, now=clock(), free=free, slow=self._slow)
+            owed = queue.pick(session, now=clock(), free=free, at_once=self._at_once)
         leased: list[Owed] = []
         settled = len(self._finished)
         if owed or settled:
@@ -88,6 +93,7 @@ class Courier:
         self._running |= {self._pool.submit(self._attempt, item, clock) for item in leased}
         if self._running:
             wait(self._running, timeout=WAIT_SECONDS, return_when=FIRST_COMPLETED)
+            wait(self._running, timeout=TOGETHER_SECONDS)
         return settled + len(leased) or len(owed) or len(self._running)
 
     def close(self, clock: Clock) -> None:
@@ -105,11 +111,9 @@ class Courier:
         for future in done:
             result = future.result()
             self._finished.append(result)
-            endpoint_id = result.owed.endpoint_id
-            if result.milliseconds > SLOW_MILLISECONDS:
-                self._slow.add(endpoint_id)
-            else:
-                self._slow.discard(endpoint_id)
+            took = result.milliseconds if result.status else math.inf
+            pace = next((count for limit, count in PACES if took <= limit), SLOWEST_PACE)
+            self._at_once[result.owed.endpoint_id] = pace
 
     def _attempt(self, owed: Owed, clock: Clock) -> Result:
         """One POST, in a thread of its own; whatever happens there is a result."""

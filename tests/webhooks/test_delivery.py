@@ -238,7 +238,7 @@ def test_the_later_result_stands_when_a_worker_outlives_its_lease(desk, clock, r
     desk.endpoint(receiver.url, now=clock())
     desk.publish(now=clock())
     with reading() as session:
-        picked = queue.pick(session, now=clock(), free=8, slow=())
+        picked = queue.pick(session, now=clock(), free=8, at_once={})
     with transaction() as session:
         [slow] = queue.lease(session, picked, now=clock())
     clock.forward(seconds=queue.LEASE_SECONDS + 1)
@@ -258,16 +258,16 @@ def test_nobody_else_gets_a_delivery_when_it_is_leased(desk, clock, receiver):
     desk.endpoint(receiver.url, now=clock())
     desk.publish(now=clock())
     with reading() as session:
-        picked = queue.pick(session, now=clock(), free=8, slow=())
+        picked = queue.pick(session, now=clock(), free=8, at_once={})
     with transaction() as session:
         assert len(queue.lease(session, picked, now=clock())) == 1
     with transaction() as session:
         assert queue.lease(session, picked, now=clock()) == []
     with reading() as session:
-        assert queue.pick(session, now=clock(), free=8, slow=()) == []
+        assert queue.pick(session, now=clock(), free=8, at_once={}) == []
     clock.forward(seconds=queue.LEASE_SECONDS)
     with reading() as session:
-        assert [item.id for item in queue.pick(session, now=clock(), free=8, slow=())] == [picked[0].id]
+        assert [item.id for item in queue.pick(session, now=clock(), free=8, at_once={})] == [picked[0].id]
 
 
 def test_results_are_written_when_the_courier_is_closed_in_the_middle(desk, endpoint, receiver):
