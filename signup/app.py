@@ -31,6 +31,7 @@ from signup.mail.postman import mail
 from signup.purposes import api as purposes_api
 from signup.reports import public as reports_public
 from signup.subscriptions import api as subscriptions_api
+from signup.subscriptions import inbox
 from signup.subscriptions import public as subscriptions_public
 from signup.transfer import api as transfer_api
 from signup.web import errors, openapi
@@ -58,6 +59,7 @@ BLUEPRINTS = (
     forms_public.blueprint,
     abuse_public.blueprint,
     subscriptions_public.blueprint,
+    inbox.blueprint,
     reports_public.blueprint,
     forms_api.blueprint,
     purposes_api.blueprint,

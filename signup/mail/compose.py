@@ -35,8 +35,11 @@ JOB_SEND = "mail.send"
 # The values that differ between two mails of one skeleton; all else is rendered into it.
 # Seconds belong into evidence, not into a letter; the zone belongs into both.
 LONG_TIME = {"de": ("de", "d. MMMM y, HH:mm z"), "en": ("en_GB", "d MMMM y, HH:mm z")}
-VALUES = ("confirm_url", "not_me_url", "unsubscribe_url", "requested_at", "page_host")
+VALUES = ("confirm_url", "code_url", "code", "not_me_url", "unsubscribe_url", "requested_at", "page_host")
 
+
+# How a mail lets its reader confirm.
+LINK, LINK_OR_CODE, CODE = "link", "link-or-code", "code"
 
 FORMAL, INFORMAL = "formal", "informal"
 # Languages that address the reader in two ways have a second set of templates.
@@ -67,6 +70,7 @@ class Wording:
     valid_days: int
     tone: str = FORMAL
     letter: Letter | None = None
+    way: str = LINK
 
     @property
     def template(self) -> str:
@@ -91,7 +95,7 @@ def wording_of(
     letter = letter_of(definition) if kind == "welcome" else None
     tone = str(definition.get("tone") or FORMAL)
     asked = purposes_of(definition["purposes"] if items is None else items)
-    return Wording(kind, locale, controller, asked, valid_days, tone, letter)
+    return Wording(kind, locale, controller, asked, valid_days, tone, letter, way_of(definition))
 
 
 def letter_of(definition: Mapping[str, Any]) -> Letter | None:
@@ -100,6 +104,13 @@ def letter_of(definition: Mapping[str, Any]) -> Letter | None:
     if not own:
         return None
     return Letter(str(own["subject"]), str(own["text"]), str(own.get("download_url") or ""))
+
+
+def way_of(definition: Mapping[str, Any]) -> str:
+    """How this version of a form lets people confirm."""
+    if definition.get("strict"):
+        return CODE
+    return LINK_OR_CODE if definition.get("code", True) else LINK
 
 
 @dataclass(frozen=True)
@@ -119,6 +130,7 @@ def skeleton(wording: Wording) -> Skeleton:
         "purposes": [dict(zip(("label", "hint", "text"), item, strict=True)) for item in wording.purposes],
         "valid_days": wording.valid_days,
         "letter": wording.letter,
+        "way": wording.way,
         **{name: _mark(name) for name in VALUES},
     }
     subject, text, html = (_render(wording, part, context) for part in ("subject.txt", "body.txt", "body.html"))

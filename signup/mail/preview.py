@@ -18,6 +18,7 @@ from signup.purposes.actions import ControllerView
 KINDS = ("confirm", "already", "welcome")
 # As long as a real token; not signed by anybody, so it opens nothing.
 SAMPLE_TOKEN = "Muster-" + "0" * 59
+SAMPLE_CODE = "000000"
 # Nobody's address, and easy to find again where it must not be.
 SAMPLE_RECIPIENT = "muster.empfang@example.org"
 MAX_LETTER_SUBJECT = 78
@@ -41,6 +42,8 @@ def values(sample: Sample, *, now: datetime) -> dict[str, str]:
     root = sample.public_url
     return {
         "confirm_url": f"{root}/confirm/{SAMPLE_TOKEN}",
+        "code_url": f"{root}/code/{SAMPLE_TOKEN}",
+        "code": SAMPLE_CODE,
         "not_me_url": f"{root}/not-me/{SAMPLE_TOKEN}",
         "unsubscribe_url": f"{root}/unsubscribe/{SAMPLE_TOKEN}",
         "requested_at": compose.local_time(now, sample.locale, sample.controller.timezone),
@@ -85,7 +88,7 @@ def problems(sample: Sample, *, now: datetime) -> list[Problem]:
     asked = tuple(
         text for label, _hint, text in compose.purposes_of(sample.definition["purposes"]) for text in (label, text)
     )
-    links = {shown["confirm_url"], shown["not_me_url"], shown["page_host"]}
+    links = {shown["confirm_url"], shown["code_url"], shown["not_me_url"], shown["page_host"]}
     links |= {sample.controller.imprint_url, sample.controller.privacy_url}
     allowed = Allowed(sample.controller.name, asked, frozenset(links), typed=(SAMPLE_RECIPIENT,))
     return linting.problems(rendered(sample, "confirm", now=now), allowed)

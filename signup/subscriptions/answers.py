@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -63,9 +64,15 @@ def look(session: Session, ident: bytes, *, now: datetime, lock: bool = False) -
     Args:
         lock: keep everybody else from answering for the same person until the commit.
     """
+    return look_up(session, token_hash(ident), now=now, lock=lock)
+
+
+def look_up(session: Session, hashed: bytes, *, now: datetime, lock: bool = False) -> Question | None:
+    """Like `look`, for whoever knows the question by the hash of its token."""
     # The owner first: what is read after the lock cannot change any more.
-    owners = session.rows(_OWNER_LOCKED if lock else _OWNER, {"token_hash": token_hash(ident)})
-    found = session.scalars(select(Confirmation).where(Confirmation.token_hash == token_hash(ident))).first()
+    owners = session.rows(_OWNER_LOCKED if lock else _OWNER, {"token_hash": hashed})
+    query = select(Confirmation).where(Confirmation.token_hash == hashed)
+    found = session.scalars(query.execution_options(populate_existing=True)).first()
     if found is None:
         return None
     email = owners[0][0] if owners and found.contact_id else None
@@ -143,7 +150,18 @@ def confirm(session: Session, ident: bytes, *, client: ClientInfo, page_seconds:
 
     Rule: GDPR 4(11) and 7(1), an unambiguous act that can be demonstrated.
     """
-    question = look(session, ident, now=now, lock=True)
+    return confirm_question(session, token_hash(ident), client=client, page_seconds=page_seconds, now=now)
+
+
+def confirm_question(
+    session: Session, hashed: bytes, *, act: str = "button", client: ClientInfo, page_seconds: int, now: datetime
+) -> Link | None:
+    """Like `confirm`, for whoever knows the question by the hash of its token.
+
+    Args:
+        act: what the person did, for the evidence: `button` behind the link, or `code` typed from the mail.
+    """
+    question = look_up(session, hashed, now=now, lock=True)
     if question is None or question.link is not Link.OPEN or question.subscription is None:
         return question.link if question else None
     confirmation, subscription = question.confirmation, question.subscription
@@ -163,14 +181,15 @@ def confirm(session: Session, ident: bytes, *, client: ClientInfo, page_seconds:
     session.change(Subscription, {"id": subscription.id}, changes)
     address_key = contacts.address_key(session, controller_id, EmailAddress.parse(question.email or ""))
     suppression.lift(session, controller_id, address_key)
-    _tell(session, question, first=first, client=client, page_seconds=page_seconds, now=now)
+    how = {"act": act, "method": act if act == "code" else None, "page_seconds": page_seconds}
+    _tell(session, question, how, first=first, client=client, now=now)
     return Link.CONFIRMED
 
 
 def _tell(
-    session: Session, question: Question, *, first: bool, client: ClientInfo, page_seconds: int, now: datetime
+    session: Session, question: Question, how: Mapping[str, Any], *, first: bool, client: ClientInfo, now: datetime
 ) -> None:
-    """The act is on record and told to the outside."""
+    """The act is on record, with how it was done, and told to the outside."""
     confirmation, subscription = question.confirmation, question.subscription
     assert subscription is not None  # noqa: S101 - the caller has looked
     controller_id, contact_id = confirmation.controller_id, subscription.contact_id
@@ -180,8 +199,7 @@ def _tell(
     subject = Subject(contact_id, contacts.open_key(session, contact_id))
     fields = {
         **_link_fields(question),
-        "act": "button",
-        "page_seconds": page_seconds,
+        **how,
         "ground": ground,
         "legal_basis": question.held[0].legal_basis,
         **client_fields(client),

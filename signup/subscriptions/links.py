@@ -7,6 +7,7 @@ from signup.core.db import Session
 
 CONFIRM = "confirm"
 NOT_ME = "not-me"
+CODE = "code"
 UNSUBSCRIBE = consents.LINK_PURPOSE
 ONE_CLICK = "List-Unsubscribe=One-Click"
 
@@ -17,6 +18,11 @@ def confirm_url(session: Session, ident: bytes) -> str:
 
 def not_me_url(session: Session, ident: bytes) -> str:
     return f"{session.config.public_url}/not-me/{session.keys.token(NOT_ME, ident)}"
+
+
+def code_url(session: Session, ident: bytes) -> str:
+    """Where the code of a mail can be typed on any device. The link itself confirms nothing."""
+    return f"{session.config.public_url}/code/{session.keys.token(CODE, ident)}"
 
 
 def unsubscribe_id(session: Session, subscription_id: str, epoch: int) -> bytes:

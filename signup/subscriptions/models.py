@@ -81,6 +81,8 @@ class Confirmation(Base):
     token_hash: Mapped[bytes] = mapped_column(LargeBinary)
     state: Mapped[ConfirmationState] = mapped_column(Choice(ConfirmationState))
     page_host: Mapped[str | None] = mapped_column(Text)
+    code_hash: Mapped[bytes | None] = mapped_column(LargeBinary)  # keyed; of the digits in the mail
+    code_tries: Mapped[int] = mapped_column(Integer, server_default="0")  # wrong ones
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -97,5 +99,7 @@ class Submission(Base):
     handle: Mapped[str] = mapped_column(String(40))
     form_id: Mapped[str] = mapped_column(String(40), ForeignKey("form.id"))
     contact_id: Mapped[str | None] = mapped_column(String(40))
-    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    resends: Mapped[int] = mapped_column(Integer, server_default="0")
+    code_tries: Mapped[int] = mapped_column(Integer, server_default="0")  # wrong ones, whether there was a mail or not
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)  # or when another mail was asked for last
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -111,7 +111,7 @@ def _press(session: Session, view: FormView, ask: SignupRequest, contact_id: str
 # A press that is over its time is a new one.
 _RENEWED = ", ".join(
     f"{name} = CASE WHEN submission.expires_at <= excluded.created_at THEN excluded.{name} ELSE submission.{name} END"
-    for name in ("handle", "contact_id", "created_at", "expires_at")
+    for name in ("handle", "contact_id", "resends", "code_tries", "created_at", "expires_at")
 )
 
 

@@ -17,7 +17,7 @@ from signup.core.values import new_id, rfc3339
 from signup.forms.rules import FormView
 from signup.mail import compose
 from signup.mail.models import Message, MessageState
-from signup.subscriptions import links
+from signup.subscriptions import codes, links
 from signup.subscriptions.models import Confirmation
 from signup.subscriptions.states import ConfirmationState
 
@@ -60,14 +60,21 @@ def open_confirmation(
     if replaces is not None:
         _replace(session, replaces, now=now)
     token, expires_at = new_token_id(), now + timedelta(days=session.config.token_days)
-    ident = _write(session, view, found, items, asked, token, now=now, expires_at=expires_at)
+    code = codes.new_code() if codes.offered(view) else ""
+    ident = _write(session, view, found, items, asked, (token, code), now=now, expires_at=expires_at)
     link = {
         "confirmation": ident,
         "token_sha256": hashlib.sha256(token).hexdigest(),
         "expires_at": rfc3339(expires_at),
     }
+    way = (
+        {"code_url": links.code_url(session, token)}
+        if codes.strict(view)
+        else {"confirm_url": links.confirm_url(session, token)}
+    )
     values = {
-        "confirm_url": links.confirm_url(session, token),
+        **way,
+        "code": code,
         "not_me_url": links.not_me_url(session, token),
         **_when_and_where(session, view, asked.page_host, now=now),
     }
@@ -86,13 +93,15 @@ def _write(
     found: Found,
     items: Sequence[Mapping[str, str]],
     asked: Asked,
-    token: bytes,
+    secrets: tuple[bytes, str],
     *,
     now: datetime,
     expires_at: datetime,
 ) -> str:
+    token, code = secrets
+    ident = new_id("cnf", now)
     row = {
-        "id": new_id("cnf", now),
+        "id": ident,
         "controller_id": view.controller.id,
         "contact_id": found.contact_id,
         "subscription_id": asked.subscription_id,
@@ -103,11 +112,12 @@ def _write(
         "token_hash": token_hash(token),
         "state": ConfirmationState.OPEN,
         "page_host": asked.page_host,
+        "code_hash": codes.code_hash(session, ident, code) if code else None,
         "created_at": now,
         "expires_at": expires_at,
     }
     session.put(Confirmation, row)
-    return str(row["id"])
+    return ident
 
 
 def _wording(session: Session, kind: str, view: FormView, items: Sequence[Mapping[str, str]]) -> compose.Wording:

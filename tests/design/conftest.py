@@ -68,6 +68,7 @@ class Renderer:
             "controller": samples.CONTROLLER,
             "purposes": samples.PURPOSES[language[:2]],
             "valid_days": 7,
+            "way": "link-or-code",
             **samples.MAIL_PLACEHOLDERS,
             **changes,
         }

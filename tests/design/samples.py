@@ -157,13 +157,24 @@ def _not_me(state: str, **changes: Any) -> dict[str, Any]:
     }
 
 
-def _pending(resend_at: datetime | None) -> dict[str, Any]:
+def _pending(resend_at: datetime | None, **changes: Any) -> dict[str, Any]:
     return {
-        "resend_url": "/f/demo-de/pending/x/resend",
+        "resend_url": "/f/demo-de/pending/x",
         "form_url": "/f/demo-de",
         "nonce": NONCE,
         "resend_at": resend_at,
+        "may_resend": resend_at is None,
+        "code": True,
+        "strict": False,
+        "tries_left": 5,
+        "wrong": False,
+        "young": False,
+        **changes,
     }
+
+
+def _code(locale: str, **changes: Any) -> dict[str, Any]:
+    return {**_confirm(locale, "open"), "action": "/code/token", "tries_left": 5, "wrong": False, **changes}
 
 
 def _error(locale: str, code: int, retry_after: int | None) -> dict[str, Any]:
@@ -184,7 +195,12 @@ def public_pages(locale: str) -> dict[str, tuple[str, dict[str, Any]]]:
         "form-notice": ("forms/form.html", _form(locale, Form("anna@x.example", []), [], words["notice"])),
         "closed": ("forms/closed.html", {}),
         "pending": ("forms/pending.html", _pending(None)),
-        "pending-wait": ("forms/pending.html", _pending(WHEN)),
+        "pending-wait": ("forms/pending.html", _pending(WHEN, code=False)),
+        "pending-wrong": ("forms/pending.html", _pending(WHEN, wrong=True, tries_left=4)),
+        "pending-spent": ("forms/pending.html", _pending(None, wrong=True, tries_left=0, may_resend=False)),
+        "pending-strict": ("forms/pending.html", _pending(WHEN, strict=True)),
+        "code": ("subscriptions/code.html", _code(locale)),
+        "code-wrong": ("subscriptions/code.html", _code(locale, wrong=True, tries_left=1)),
         "confirm-young": (confirm, _confirm(locale, "open", young=True)),
         "confirm-bare": (confirm, _confirm(locale, "expired", may_resend=False, **bare)),
         "confirmed-bare": (confirm, _confirm(locale, "confirmed", **bare)),
@@ -333,6 +349,8 @@ MAIL_PLACEHOLDERS = {
     "confirm_url": "https://anmelden.beispiel.example/confirm/WyJjIiwiYWJjZGVmZ2hpamtsbW5vcHFyc3R1diJd.q3V8nC2b1kZ0yN5wT7uR9pLmX4s",
     "not_me_url": "https://anmelden.beispiel.example/not-me/WyJuIiwiYWJjZGVmZ2hpamtsbW5vcHFyc3R1diJd.q3V8nC2b1kZ0yN5wT7uR9pLmX4s",
     "unsubscribe_url": "https://anmelden.beispiel.example/unsubscribe/WyJ1IiwiYWJjZGVmZ2hpamtsbSJd.q3V8nC2b1kZ0yN5wT7uR9pLmX4s",
+    "code_url": "https://anmelden.beispiel.example/code/WyJrIiwiYWJjZGVmZ2hpamtsbW5vcHFyc3R1diJd.q3V8nC2b1kZ0yN5wT7uR9pLmX4s",
+    "code": "482 915",
     "requested_at": "23. November 2026, 09:14 Uhr MEZ",
     "page_host": "www.beispiel.example",
 }

@@ -150,12 +150,26 @@ def test_markup_in_a_value_stays_text_when_the_html_part_is_rendered(
     assert "&amp;lt;" not in source
 
 
+@pytest.mark.req("E17")
+@pytest.mark.parametrize("language", ["de", "en"])
+@pytest.mark.parametrize("part", ["body.txt", "body.html"])
+def test_no_confirming_link_is_in_the_mail_when_only_the_code_confirms(
+    renderer: Renderer, language: str, part: str
+) -> None:
+    source = renderer.mail("confirm", part, language, way="code")
+    assert "/confirm/" not in source
+    assert MAIL_PLACEHOLDERS["code"] in source
+    assert MAIL_PLACEHOLDERS["code_url"] in source
+    assert MAIL_PLACEHOLDERS["code"] not in renderer.mail("confirm", part, language, way="link")
+
+
 @pytest.mark.parametrize(("name", "language"), BOTH)
 def test_placeholders_survive_unchanged_when_rendered_once_for_many_mails(
     renderer: Renderer, name: str, language: str
 ) -> None:
     marks = {key: f"@@{key}@@" for key in MAIL_PLACEHOLDERS}
-    used = {"requested_at", "page_host", *(["unsubscribe_url"] if name == "already" else ["confirm_url", "not_me_url"])}
+    own = ["unsubscribe_url"] if name == "already" else ["confirm_url", "code", "not_me_url"]
+    used = {"requested_at", "page_host", *own}
     for part in ("body.txt", "body.html"):
         source = renderer.mail(name, part, language, **marks)
         assert {key for key, mark in marks.items() if mark in source} == used

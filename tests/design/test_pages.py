@@ -12,7 +12,7 @@ from jinja2 import StrictUndefined
 from tests.design.conftest import STATIC, TEMPLATES, Renderer, pages
 
 CASES = [(language, name) for language in ("de", "en") for name in pages(language)]
-TOKEN_PAGES = [case for case in CASES if case[1].startswith(("confirm", "not-me", "unsubscribe", "pending"))]
+TOKEN_PAGES = [case for case in CASES if case[1].startswith(("confirm", "not-me", "unsubscribe", "pending", "code"))]
 
 
 class Page(HTMLParser):
@@ -128,12 +128,12 @@ def test_typed_text_is_escaped_when_it_is_shown_again(renderer: Renderer) -> Non
 
 
 @pytest.mark.parametrize("language", ["de", "en"])
-@pytest.mark.parametrize("name", ["pending", "pending-wait"])
+@pytest.mark.parametrize("name", ["pending", "pending-wait", "pending-wrong", "pending-spent", "pending-strict"])
 def test_no_address_is_shown_when_the_mail_is_awaited(renderer: Renderer, language: str, name: str) -> None:
     page = Page(renderer.page(language, name))
     assert "@" not in page.text
     assert "•" not in page.text
-    assert bool(page.all("form")) is (name == "pending")
+    assert bool(page.all("form")) is (name not in ("pending-wait", "pending-spent"))
 
 
 @pytest.mark.req("C9")

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 import pytest
 from flask.testing import FlaskClient
 
-from signup.core.db import transaction
+from signup.core.db import database, transaction
 from signup.core.values import utc_now
 from signup.purposes import actions as purposes
 from signup.purposes.actions import NewController
 from signup.staff import access
 from tests.conftest import SignedUp
 from tests.guards.world import World, rows
+from tests.journeys.world import ident_in
 
 STRANGER = NewController(
     slug="fremd",
@@ -26,6 +27,11 @@ STRANGER = NewController(
     privacy_url="https://www.fremd.example/datenschutz",
 )
 ENDPOINT_URL = "http://127.0.0.1:47999/secret-path"
+
+
+def token_for(purpose: str, url: str) -> str:
+    """The token of another purpose for what the mailed `url` is about."""
+    return str(database().sessions.kw["keys"].token(purpose, ident_in(url.split("/")[-2], url)))
 
 
 @pytest.fixture
@@ -48,6 +54,7 @@ def world(
         key = access.create_key(session, stranger.id, "stranger", list(access.SCOPES), now=utc_now())
     tokens = {
         "confirm": bert.confirm_url.rpartition("/")[2],
+        "code": token_for("code", bert.confirm_url),
         "not-me": bert.not_me_url.rpartition("/")[2],
         "unsubscribe": anna.unsubscribe_url.rpartition("/")[2],
         "pending": pending,

@@ -36,8 +36,8 @@ FEATURES = (
 )
 ASSEMBLY = ("app", "wiring", "worker", "cli", "demo", "devserver", "models")
 HTTP_NAMES = ("public", "api", "console")
-# The development mailbox has an audience of its own.
-HTTP_MODULES = ("signup.mail.mailbox",)
+# The development mailbox has an audience of its own; the visitor's pages of subscriptions are more than one file holds.
+HTTP_MODULES = ("signup.mail.mailbox", "signup.subscriptions.inbox")
 
 CORE, MECHANISM, FEATURE, GLUE, HTTP, TOP = range(6)
 

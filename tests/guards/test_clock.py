@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from tests.guards.house import SOURCE, Module, modules, write
+from tests.guards.house import HTTP_MODULES, SOURCE, Module, modules, write
 
-EDGE_NAMES = ("public", "api", "console", "mailbox")
+EDGE_NAMES = ("public", "api", "console")
 EDGE_ROOMS = ("web", "cli", "worker", "devserver", "app")
 # The catcher is a mail server of its own: what it stamps is when it got a mail.
-EDGE_MODULES = ("signup.mail.catcher",)
+EDGE_MODULES = (*HTTP_MODULES, "signup.mail.catcher")
 CLOCKS = {
     "datetime.now",
     "datetime.utcnow",

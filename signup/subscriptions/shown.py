@@ -1,0 +1,33 @@
+"""What a page tells of a question: the same behind its link and after its code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from signup.core.db import Session
+from signup.subscriptions import links
+from signup.subscriptions.answers import Question
+from signup.subscriptions.rules import Link
+
+
+def question(session: Session, asked: Question) -> dict[str, Any]:
+    """The values of `subscriptions/confirm.html` that do not depend on the way there."""
+    confirmation, held = asked.confirmation, asked.subscription
+    withdraw = links.unsubscribe_url(session, held.id, held.epoch) if held and asked.link is Link.CONFIRMED else None
+    return {
+        "state": asked.link.value,
+        "controller": asked.view.controller,
+        "address": asked.masked,
+        "purposes": asked.purposes,
+        "requested_at": confirmation.created_at,
+        "page_host": confirmation.page_host,
+        "expires_at": confirmation.expires_at,
+        "confirmed_at": confirmation.closed_at,
+        "form_url": None if asked.view.closed else f"/f/{asked.view.slug}",
+        "unsubscribe_url": withdraw,
+        "nonce": None,
+        "action": None,
+        "not_me_url": None,
+        "may_resend": False,
+        "young": False,
+    }

@@ -1,0 +1,81 @@
+"""What the pages behind mailed links, and the page after a sign-up, have in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from flask import Blueprint, abort, make_response, redirect, render_template, request
+from werkzeug.wrappers import Response
+
+from signup.core.db import Session, database, transaction
+from signup.core.errors import Busy
+from signup.core.signing import Keys
+from signup.core.values import utc_now
+from signup.web.request import is_cross_site, mask_token_page
+
+log = logging.getLogger(__name__)
+
+# Evidence of an opening is welcome, but no page waits for it.
+NOTE_WAIT_SECONDS = 0.2
+
+
+def keys() -> Keys:
+    found: Keys = database().sessions.kw["keys"]
+    return found
+
+
+def ident_in(purpose: str, token: str) -> bytes:
+    """The id in a token of ours; 404 for a forged one."""
+    ident = keys().open_token(purpose, token)
+    if ident is None:
+        abort(404)
+    return ident
+
+
+def page(name: str, status: int, **values: Any) -> Response:
+    return make_response(render_template(name, **values), status)
+
+
+def itself(told: str = "") -> Response:
+    """Where a page goes after its own button."""
+    return redirect(request.path + (f"?{told}" if told else ""), 303)
+
+
+def fresh(purpose: str, ident: bytes) -> bool:
+    """Whether the POST comes from a page of ours about `ident` that somebody had time to read."""
+    return keys().page_is_fresh(purpose, ident, request.form.get("nonce", ""), utc_now())
+
+
+def seconds_open(purpose: str, ident: bytes) -> int:
+    """How long the page that posts had been open, for the evidence; only of a fresh one."""
+    return int(keys().page_age(purpose, ident, request.form.get("nonce", ""), utc_now()) or 0)
+
+
+def one_click() -> bool:
+    """Whether a mail client asks on its reader's behalf.
+
+    Rule: RFC 8058 3.2, the body says so; no cookie, no referrer, no context.
+    """
+    return request.endpoint == "subscriptions.unsubscribe" and request.form.get("List-Unsubscribe") == "One-Click"
+
+
+def note(write: Callable[[Session], None]) -> None:
+    """A hit that decided nothing is on record: a reading, or a POST that no page of ours led to."""
+    try:
+        with transaction(wait_seconds=NOTE_WAIT_SECONDS) as session:
+            write(session)
+    except Busy:
+        log.warning("an opened link was not noted: the database is busy")
+
+
+def _refuse_foreign_posts() -> None:
+    if request.method == "POST" and not one_click() and is_cross_site(request):
+        abort(403)
+
+
+def protect(blueprint: Blueprint) -> None:
+    """Every page of `blueprint` is masked, and takes no POST that another site's page made."""
+    blueprint.before_request(_refuse_foreign_posts)
+    blueprint.after_request(mask_token_page)
