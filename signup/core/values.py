@@ -57,6 +57,15 @@ def new_id(prefix: str, now: datetime) -> str:
             # The top bit stays free, so that counting on from here never reaches the next millisecond.
             number = millisecond | int.from_bytes(os.urandom(10), "big") >> 1
         _last_id = number
+    return _spelled(prefix, number)
+
+
+def first_id(prefix: str, moment: datetime) -> str:
+    """Sorts before every identifier with this prefix that was made at `moment` or later, and after all older ones."""
+    return _spelled(prefix, int(moment.timestamp() * 1000) << 80)
+
+
+def _spelled(prefix: str, number: int) -> str:
     return prefix + "_" + "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, String, and_, delete, exists, func, literal_column, or_, select, text, update
@@ -26,7 +26,7 @@ from signup.staff.models import IdempotencyKey
 from signup.subscriptions import payload
 from signup.subscriptions.models import NEVER_CONFIRMED, Confirmation, Submission, Subscription
 from signup.subscriptions.states import ConfirmationState, Status
-from signup.webhooks import deliveries
+from signup.webhooks import deliveries, pruning
 
 JOB_RUN = "retention.run"
 EVERY_SECONDS = 900
@@ -42,17 +42,6 @@ FORGET_BATCH = 500
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Counts:
-    """What one run did."""
-
-    expired: int = 0
-    erased: int = 0
-    submissions: int = 0
-    answers: int = 0
-    budgets: int = 0
-
-
 def run(_leased: Sequence[Job], clock: Callable[[], datetime]) -> None:
     run_now(clock)
 
@@ -65,15 +54,16 @@ def run_now(clock: Callable[[], datetime]) -> dict[str, int]:
 
     Rule: GDPR 5(1)(e).
     """
-    counts = Counts()
-    while _step(counts, clock()):
-        pass
+    counts: Counter[str] = Counter()
+    more = True
+    while more:
+        more = _step(counts, clock())
     if not scrub():
         log.warning("erased data may still be in the write-ahead log; the next run tries again")
-    if any(asdict(counts).values()):
+    if any(counts.values()):
         with transaction() as session:
-            record(session, None, EventType.RETENTION_RUN, {"counts": asdict(counts)}, now=clock())
-    return asdict(counts)
+            record(session, None, EventType.RETENTION_RUN, {"counts": dict(counts)}, now=clock())
+    return dict(counts)
 
 
 def preview(session: Session, *, now: datetime) -> dict[str, int]:
@@ -85,7 +75,12 @@ def preview(session: Session, *, now: datetime) -> dict[str, int]:
         "submissions": session.scalar(select(func.count()).where(Submission.expires_at <= now)) or 0,
         "answers": session.scalar(select(func.count()).where(IdempotencyKey.expires_at <= now)) or 0,
         "budgets": session.scalar(select(func.count()).where(Budget.expires_at < now)) or 0,
+        **{name: _number(session, condition) for name, (_, condition) in pruning.due(now=now).items()},
     }
+
+
+def _number(session: Session, condition: ColumnElement[bool]) -> int:
+    return session.scalar(select(func.count()).where(condition)) or 0
 
 
 def _unconfirmed(now: datetime) -> ColumnElement[bool]:
@@ -97,22 +92,23 @@ def _unconfirmed(now: datetime) -> ColumnElement[bool]:
     return and_(text(NEVER_CONFIRMED), due, only_asked)
 
 
-def _step(counts: Counts, now: datetime) -> bool:
+def _step(counts: Counter[str], now: datetime) -> bool:
+    """One batch of each is done and counted; whether there may be more."""
     with transaction() as session:
-        expired = expire(session, now=now)
+        people = {"expired": expire(session, now=now)}
         orphans = close_orphans(session, now=now)
     with transaction() as session:
-        erased = erase_unconfirmed(session, now=now)
+        people["erased"] = erase_unconfirmed(session, now=now)
     with transaction() as session:
-        submissions = _forget(session, Submission.key, now=now)
-        answers = _forget(session, IdempotencyKey.key_hash, now=now)
-        budgets = _forget(session, Budget.key, now=now)
-    counts.expired += expired
-    counts.erased += erased
-    counts.submissions += submissions
-    counts.answers += answers
-    counts.budgets += budgets
-    return max(expired, orphans, erased) >= BATCH or FORGET_BATCH in (submissions, answers, budgets)
+        rows = {
+            "submissions": _forget(session, Submission.key, now=now),
+            "answers": _forget(session, IdempotencyKey.key_hash, now=now),
+            "budgets": _forget(session, Budget.key, now=now),
+        }
+    with transaction() as session:
+        rows |= pruning.prune(session, now=now, limit=FORGET_BATCH)
+    counts.update(people | rows)
+    return max(orphans, *people.values()) >= BATCH or FORGET_BATCH in rows.values()
 
 
 def _forget(session: Session, key: InstrumentedAttribute[bytes], *, now: datetime) -> int:
