@@ -29,6 +29,7 @@ from signup.forms import public as forms_public
 from signup.mail import compose, mailbox
 from signup.mail.postman import mail
 from signup.purposes import api as purposes_api
+from signup.purposes import public as purposes_public
 from signup.reports import public as reports_public
 from signup.subscriptions import api as subscriptions_api
 from signup.subscriptions import inbox
@@ -61,6 +62,7 @@ BLUEPRINTS = (
     subscriptions_public.blueprint,
     inbox.blueprint,
     reports_public.blueprint,
+    purposes_public.blueprint,
     forms_api.blueprint,
     purposes_api.blueprint,
     subscriptions_api.blueprint,
@@ -132,7 +134,8 @@ def _init_pages(app: Flask) -> None:
     app.jinja_env.filters["datetime"] = _long_time
     app.jinja_env.filters["date"] = _long_date
     app.jinja_env.globals["static_url"] = static_url
-    app.context_processor(lambda: {"locale": _locale()})
+    app.jinja_env.globals["theme_url"] = purposes_public.theme_url
+    app.context_processor(lambda: {"locale": _locale(), "accent": g.get("accent")})
     app.before_request(_start)
     app.after_request(_finish)
 
@@ -169,6 +172,7 @@ def _start() -> None:
     g.started = time.perf_counter()
     # A caller may keep one application context over several requests; a language must not travel with it.
     g.pop("locale", None)
+    g.pop("accent", None)
     g.pop("timezone", None)
     g.pop("form_view", None)
     refresh()

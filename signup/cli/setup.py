@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import BinaryIO
+
 import click
 from flask import current_app
 from sqlalchemy.exc import OperationalError
@@ -15,6 +17,7 @@ from signup.core.values import LOCALES, utc_now
 from signup.forms import actions as forms
 from signup.forms.definition import NewForm
 from signup.purposes import actions as purposes
+from signup.purposes import branding
 from signup.purposes.actions import NewController
 from signup.reports import queries
 from signup.staff import access
@@ -96,6 +99,30 @@ def create_controller(
     with plain_errors(), transaction() as session:
         made = purposes.create_controller(session, new, now=utc_now())
     click.echo(f"{made.id} {made.slug}")
+
+
+@controller.command("set")
+@click.argument("slug")
+@click.option("--name", help="Full legal name.")
+@click.option("--address", help="Postal address on one line.")
+@click.option("--sender", help="From address of mails.")
+@click.option("--reply-to", help="Where answers go.")
+@click.option("--imprint", "imprint_url", help="URL of the imprint.")
+@click.option("--privacy", "privacy_url", help="URL of the privacy notice.")
+@click.option("--accent", help="Colour of buttons, such as #0b5d6b; pages darken or brighten it until it can be read.")
+@click.option("--logo", type=click.File("rb"), help="PNG or SVG file that pages show.")
+@click.option("--no-logo", is_flag=True, help="Show no picture any more.")
+def set_controller(slug: str, logo: BinaryIO | None, no_logo: bool, **changes: str | None) -> None:
+    """Change what pages and mails say of the controller SLUG."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    with plain_errors(), transaction() as session:
+        owned = purposes.find_controller(session, slug)
+        purposes.change_controller(session, owned.id, given)
+        if no_logo:
+            branding.remove_logo(session, owned.id)
+        elif logo is not None:
+            branding.set_logo(session, owned.id, logo.read(branding.MAX_BYTES + 1), now=utc_now())
+    click.echo(slug)
 
 
 @form.command("create")

@@ -21,6 +21,7 @@ class Form(Base):
     closed: Mapped[bool] = mapped_column(Boolean)
     allowed_origins: Mapped[list[str]] = mapped_column(Json)
     live_version: Mapped[int] = mapped_column(Integer)
+    draft: Mapped[dict[str, Any] | None] = mapped_column(Json)  # the next version, as staff wrote it
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

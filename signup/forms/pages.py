@@ -13,6 +13,7 @@ from flask_babel import gettext as _
 from werkzeug.datastructures import MultiDict
 
 from signup.forms.rules import FieldError, FormView, SignupForm
+from signup.purposes import colours
 
 STYLESHEET = Path(__file__).parents[1] / "static" / "css" / "public.css"
 
@@ -59,7 +60,8 @@ def form_page(
 
 
 def snapshot(definition: Mapping[str, Any], locale: str, controller: Any) -> tuple[str, str]:
-    """The form as a visitor will see it, and the SHA-256 of its stylesheet in hex."""
+    """The form as a visitor will see it, and the SHA-256 of its style sheets, one after the other, in hex."""
+    accent = definition["theme"]["accent"] or controller.accent
     with force_locale(locale):
         html = render_template(
             "forms/form.html",
@@ -71,5 +73,7 @@ def snapshot(definition: Mapping[str, Any], locale: str, controller: Any) -> tup
             notice=None,
             controller=controller,
             locale=locale,
+            accent=accent,
         )
-    return html, hashlib.sha256(STYLESHEET.read_bytes()).hexdigest()
+    styles = STYLESHEET.read_bytes() + colours.stylesheet(accent).encode()
+    return html, hashlib.sha256(styles).hexdigest()

@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, func, select
 from signup.core.db import Prepared, Session
 from signup.core.errors import Conflict, Invalid, NotFound
 from signup.core.values import EmailAddress, clean_text, new_id
+from signup.purposes.colours import is_colour
 from signup.purposes.models import ConsentText, Controller, LegalBasis, Purpose, Topic
 
 LEGAL_BASES = {item.value: item for item in LegalBasis}
@@ -34,6 +35,7 @@ class ControllerView:
     privacy_url: str
     accent: str
     timezone: str
+    logo: str = ""  # name under /brand/, or none
 
 
 _CONTROLLER = tuple(getattr(Controller, name) for name in ControllerView.__dataclass_fields__)
@@ -68,6 +70,30 @@ def create_controller(session: Session, new: NewController, *, now: datetime) ->
         Conflict: the slug is taken.
     """
     check_slug(new.slug, "controller slug")
+    values = _checked(new)
+    if session.scalar(select(Controller.id).where(Controller.slug == new.slug)):
+        raise Conflict(f"There is a controller {new.slug!r} already.")
+    row = Controller(id=new_id("ctl", now), slug=new.slug, **values, created_at=now)
+    session.add(row)
+    session.flush()
+    return get_controller(session, row.id)
+
+
+def change_controller(session: Session, controller_id: str, changes: Mapping[str, str]) -> None:
+    """Pages and mails name the controller like this from now on; published versions of forms keep what they showed.
+
+    Args:
+        changes: names of `NewController` but the slug, with their new values.
+
+    Raises:
+        Invalid: a value cannot be used; the message says which and why.
+    """
+    view = get_controller(session, controller_id)
+    held = {name: getattr(view, name) for name in NewController.__dataclass_fields__}
+    session.change(Controller, {"id": controller_id}, _checked(NewController(**{**held, **changes})))
+
+
+def _checked(new: NewController) -> dict[str, str]:
     sender = EmailAddress.parse(new.sender).normalised
     reply_to = EmailAddress.parse(new.reply_to or new.sender).normalised
     for name in ("name", "address", "imprint_url", "privacy_url"):
@@ -77,26 +103,18 @@ def create_controller(session: Session, new: NewController, *, now: datetime) ->
     for name in ("imprint_url", "privacy_url"):
         if not getattr(new, name).startswith(("https://", "http://")):
             raise Invalid(f"The {name.replace('_', ' ')} must be a web address.")
-    if not re.fullmatch(r"#[0-9a-f]{6}", new.accent):
+    if not is_colour(new.accent):
         raise Invalid("The accent must be a colour like #0b5d6b.")
-    if session.scalar(select(Controller.id).where(Controller.slug == new.slug)):
-        raise Conflict(f"There is a controller {new.slug!r} already.")
-    row = Controller(
-        id=new_id("ctl", now),
-        slug=new.slug,
-        name=new.name,
-        address=new.address,
-        sender=sender,
-        reply_to=reply_to,
-        imprint_url=new.imprint_url,
-        privacy_url=new.privacy_url,
-        accent=new.accent,
-        timezone=new.timezone,
-        created_at=now,
-    )
-    session.add(row)
-    session.flush()
-    return get_controller(session, row.id)
+    return {
+        "name": new.name,
+        "address": new.address,
+        "sender": sender,
+        "reply_to": reply_to,
+        "imprint_url": new.imprint_url,
+        "privacy_url": new.privacy_url,
+        "accent": new.accent,
+        "timezone": new.timezone,
+    }
 
 
 def get_controller(session: Session, controller_id: str) -> ControllerView:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import Enum
 
-from sqlalchemy import ForeignKey, Integer, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Integer, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from signup.core.db import Base, Json, UtcDateTime
@@ -35,6 +35,18 @@ class Controller(Base):
     privacy_url: Mapped[str] = mapped_column(Text)
     accent: Mapped[str] = mapped_column(String(7))
     timezone: Mapped[str] = mapped_column(String(40))
+    logo: Mapped[str] = mapped_column(Text, server_default=text("''"))  # name of a picture, or none
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Logo(Base):
+    """A picture that pages show. Never changed or removed: published versions of forms go on showing it."""
+
+    __tablename__ = "logo"
+
+    name: Mapped[str] = mapped_column(String(80), primary_key=True)  # SHA-256 of the content, and what it is
+    controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"))
+    content: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

@@ -10,6 +10,7 @@ from flask import Flask, render_template, url_for
 from flask_babel import Babel, format_date, format_datetime, get_locale
 from jinja2 import StrictUndefined
 
+from signup.purposes.public import theme_url
 from tests.design import samples
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,6 +34,7 @@ class Renderer:
         app.jinja_env.filters["datetime"] = lambda when: format_datetime(when, "long")
         app.jinja_env.filters["date"] = lambda when: format_date(when, "long")
         app.jinja_env.globals["static_url"] = lambda name: url_for("static", filename=name)
+        app.jinja_env.globals["theme_url"] = theme_url
         Babel(app, locale_selector=lambda: self.language)
         app.context_processor(lambda: {"locale": str(get_locale())})
         app.add_url_rule("/page/<language>/<name>", "page", self._page)

@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 from signup.core.db import database, transaction
 from signup.core.values import utc_now
 from signup.purposes import actions as purposes
+from signup.purposes import branding
 from signup.purposes.actions import NewController
 from signup.staff import access
 from tests.conftest import SignedUp
@@ -26,6 +27,7 @@ STRANGER = NewController(
     imprint_url="https://www.fremd.example/impressum",
     privacy_url="https://www.fremd.example/datenschutz",
 )
+LOGO = b'<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0h9v9z"/></svg>'
 ENDPOINT_URL = "http://127.0.0.1:47999/secret-path"
 
 
@@ -51,6 +53,7 @@ def world(
     pending = client.post("/f/demo-de", data=form).headers["Location"].rpartition("/")[2]
     with transaction() as session:
         stranger = purposes.create_controller(session, STRANGER, now=utc_now())
+        picture = branding.set_logo(session, demo.controller.id, LOGO, now=utc_now())
         key = access.create_key(session, stranger.id, "stranger", list(access.SCOPES), now=utc_now())
     tokens = {
         "confirm": bert.confirm_url.rpartition("/")[2],
@@ -58,6 +61,7 @@ def world(
         "not-me": bert.not_me_url.rpartition("/")[2],
         "unsubscribe": anna.unsubscribe_url.rpartition("/")[2],
         "pending": pending,
+        "logo": picture,
     }
     found = World(demo.api_key, key.secret, anna.email, bert.email, tokens)
     for table in ("contact", "subscription", "consent", "endpoint", "delivery", "event", "message", "publication"):

@@ -31,6 +31,8 @@ PUBLIC: dict[str, str] = {
     "subscriptions.not_me": "a mailed token and a page nonce",
     "subscriptions.show_unsubscribe": "a mailed token",
     "subscriptions.unsubscribe": "a mailed token",
+    "brand.theme": "a colour as a style sheet, for any colour",
+    "brand.logo": "the picture on a controller's public pages",
     "reports.health": "says only that the process is up",
     "reports.ready": "says only whether the service can serve",
     "reports.metrics": "this machine, or the token of the operator",

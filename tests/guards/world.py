@@ -124,6 +124,8 @@ def _paths(rule: str, world: World) -> Iterator[str]:
         yield rule.replace("<path:filename>", "css/public.css")
     elif rule.count("<") > 1:
         yield rule.replace("<slug>", "demo-de").replace("<handle>", world.tokens["pending"])
+    elif rule.startswith("/brand/"):
+        yield rule.replace("<colour>", "0b5d6b").replace("<name>", world.tokens["logo"])
     elif rule.startswith("/f/"):
         yield rule.replace("<slug>", "demo-de")
     else:
