@@ -13,6 +13,7 @@ from signup.core.db import Session, affected, transaction
 from signup.core.errors import Conflict
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import record
+from signup.mail.models import DkimKey
 from signup.staff.models import IdempotencyKey
 from signup.webhooks.models import Endpoint
 
@@ -22,6 +23,7 @@ BATCH = 500
 # What the service seals for itself, by the column that names the row.
 HOLDERS: tuple[tuple[Any, Any], ...] = (
     (DataKey.contact_id, DataKey.wrapped),
+    (DkimKey.id, DkimKey.sealed),
     (Endpoint.id, Endpoint.sealed_secret),
     (Endpoint.id, Endpoint.sealed_old_secret),
     (IdempotencyKey.key_hash, IdempotencyKey.sealed_body),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from signup.cli.common import BadInput, PlainGroup, plain_errors
-from signup.core.db import Session, reading
+from signup.cli.common import BadInput, PlainGroup, controller_named, plain_errors
+from signup.core.db import Session, reading, transaction
 from signup.core.values import utc_now
 from signup.forms import actions as forms
-from signup.mail import preview
+from signup.mail import dkim, preview, signing
 
 mail = PlainGroup("mail", help="What the mails of a form say.")
 
@@ -40,6 +40,33 @@ def show(form: str, name: str, kind: str) -> None:
     with plain_errors(), reading() as session:
         raw = preview.rendered(_sample(session, form), name, now=utc_now())
     click.echo(raw.decode("ascii") if kind == "eml" else preview.part(raw, kind), nl=False)
+
+
+@mail.command("dkim-key")
+@click.argument("controller")
+@click.option("--selector", required=True, help="Name of the key in DNS, such as s2026.")
+@click.option("--algorithm", type=click.Choice(dkim.ALGORITHMS), default="rsa", show_default=True)
+@click.option("--show", "shown", is_flag=True, help="Print the record of a key that is there.")
+@click.option("--use", "used", is_flag=True, help="Sign with a key that is there and in DNS.")
+@click.option("--stop", "stopped", is_flag=True, help="Sign with no key any more.")
+def dkim_key(controller: str, selector: str, algorithm: str, shown: bool, used: bool, stopped: bool) -> None:
+    """Make a signing key for CONTROLLER and print its DNS record; later, sign with it."""
+    if shown + used + stopped > 1:
+        raise BadInput("Say one of --show, --use and --stop.")
+    now = utc_now()
+    with plain_errors(), transaction() as session:
+        owner = controller_named(session, controller)
+        if used or stopped:
+            signing.use(session, owner, selector if used else None, now=now)
+            click.echo(f"mails of {owner.slug} are signed with {selector}" if used else "mails are not signed any more")
+            return
+        made = (
+            signing.show(session, owner, selector)
+            if shown
+            else signing.make(session, owner, selector, algorithm, now=now)
+        )
+    click.echo(f"{made.name}. IN TXT " + " ".join(f'"{part}"' for part in dkim.record_strings(made.text)))
+    click.echo("in use" if made.in_use else "not in use yet: once the record is in DNS, the same command with --use")
 
 
 COMMANDS = (mail,)

@@ -34,6 +34,7 @@ class EventType(Enum):
     FORM_PUBLISHED = "form.published"
     API_KEY_CREATED = "api-key.created"
     API_KEY_REVOKED = "api-key.revoked"
+    DKIM_KEY_CHANGED = "dkim-key.changed"
     ENDPOINT_CREATED = "endpoint.created"
     ENDPOINT_CHANGED = "endpoint.changed"
     ENDPOINT_DELETED = "endpoint.deleted"
@@ -87,6 +88,7 @@ FIELDS: dict[str, FieldClass] = {
     "scopes": FieldClass.RESIDUE,
     "api_key": FieldClass.RESIDUE,
     "software": FieldClass.RESIDUE,
+    "selector": FieldClass.RESIDUE,
     "email": FieldClass.IDENTITY,
     "recipient": FieldClass.IDENTITY,
     "ip": FieldClass.IP,

@@ -28,6 +28,7 @@ from signup import jobs
 from signup.core.db import Session
 from signup.core.values import new_id
 from signup.eventlog.record import Subject
+from signup.mail import signing
 from signup.mail.models import Message, MessageState
 from signup.purposes.actions import ControllerView
 
@@ -239,6 +240,7 @@ def queue(session: Session, draft: Draft, *, now: datetime) -> str:
         now=now,
         headers=draft.headers,
     )
+    raw = signing.sign(session, draft.wording.controller, raw, now=now)
     content = msgspec.json.encode({"recipient": draft.recipient, "raw": raw.decode("ascii")})
     row = {
         **_row(draft, ident, now=now),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import Enum
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from signup.core.db import Base, Choice, UtcDateTime
@@ -45,3 +45,17 @@ class Message(Base):
     give_up_at: Mapped[datetime] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     accepted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class DkimKey(Base):
+    """A private key that signs a controller's mails, sealed for the service. It never changes under its id."""
+
+    __tablename__ = "dkim_key"
+    __table_args__ = (UniqueConstraint("controller_id", "domain", "selector"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"))
+    domain: Mapped[str] = mapped_column(Text)
+    selector: Mapped[str] = mapped_column(String(63))
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -10,7 +10,6 @@ from email.message import EmailMessage
 from typing import Any
 
 from signup.core.errors import Invalid
-from signup.core.values import clean_text
 from signup.mail import compose, linting
 from signup.mail.linting import Allowed, Problem
 from signup.purposes.actions import ControllerView
@@ -21,8 +20,6 @@ SAMPLE_TOKEN = "Muster-" + "0" * 59
 SAMPLE_CODE = "000000"
 # Nobody's address, and easy to find again where it must not be.
 SAMPLE_RECIPIENT = "muster.empfang@example.org"
-MAX_LETTER_SUBJECT = 78
-MAX_LETTER = 5000
 
 
 @dataclass(frozen=True)
@@ -105,25 +102,5 @@ def refuse_unfit(sample: Sample, *, now: datetime) -> None:
     errors = [
         {"field": f"mail.{item.place}", "code": item.code, "message": item.text} for item in problems(sample, now=now)
     ]
-    errors += _letter_errors(sample.definition)
     if errors:
         raise Invalid("The form's mails cannot go out like this.", errors=errors)
-
-
-def _letter_errors(definition: Mapping[str, Any]) -> list[dict[str, str]]:
-    letter = compose.letter_of(definition)
-    if letter is None:
-        return []
-    wrong = {
-        "subject": not letter.subject.strip() or clean_text(letter.subject, MAX_LETTER_SUBJECT) != letter.subject,
-        "text": not letter.paragraphs or len(letter.text) > MAX_LETTER,
-        "download_url": bool(letter.download_url) and not letter.download_url.startswith("https://"),
-    }
-    rules = {
-        "subject": f"One line of 1 to {MAX_LETTER_SUBJECT} characters.",
-        "text": f"1 to {MAX_LETTER} characters.",
-        "download_url": "An address that begins with https://.",
-    }
-    return [
-        {"field": f"welcome.{name}", "code": "invalid", "message": rules[name]} for name, bad in wrong.items() if bad
-    ]

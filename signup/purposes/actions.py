@@ -36,6 +36,7 @@ class ControllerView:
     accent: str
     timezone: str
     logo: str = ""  # name under /brand/, or none
+    dkim_key: str = ""  # id of the key that signs its mails; empty for none
 
 
 _CONTROLLER = tuple(getattr(Controller, name) for name in ControllerView.__dataclass_fields__)

@@ -13,6 +13,7 @@ from signup.consents import actions as consents
 from signup.consents.actions import Held
 from signup.consents.models import ConsentState
 from signup.contacts import actions as contacts
+from signup.contacts.actions import Found
 from signup.contacts.models import Contact
 from signup.core.db import Prepared, Session
 from signup.core.signing import token_hash
@@ -21,7 +22,7 @@ from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, client_fields, count_hit, publish, record
 from signup.forms import actions as forms
 from signup.forms.rules import FormView
-from signup.subscriptions import endings, payload, rules
+from signup.subscriptions import endings, payload, questions, rules
 from signup.subscriptions.models import Confirmation, Subscription
 from signup.subscriptions.rules import Link, NotMe
 from signup.subscriptions.states import ConfirmationState, EndReason, Ground, Status
@@ -213,6 +214,9 @@ def _tell(
     act = [item for item in held if item.purpose_id in given]
     data = payload.data(session, standing, question.email, held, act)
     publish(session, controller_id, kind.value, data, now=now, event_id=event_id, subject=subject)
+    if first:
+        found = Found(subject, question.email or "", fresh=False)
+        questions.queue_welcome(session, question.view, found, (subscription.id, subscription.epoch), now=now)
 
 
 def _nothing_asked(session: Session, question: Question, *, now: datetime) -> Link:

@@ -83,6 +83,7 @@ def test_everything_opens_with_the_new_key_alone_when_it_was_rewrapped(
     counts = dict(line.split("\t") for line in done.stdout.splitlines())
     assert counts == {
         "data_key.wrapped": "4",
+        "dkim_key.sealed": "0",
         "endpoint.sealed_secret": "1",
         "endpoint.sealed_old_secret": "0",
         "idempotency_key.sealed_body": "1",

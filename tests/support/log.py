@@ -11,6 +11,7 @@ from signup.core.db import reading
 from signup.eventlog import history
 from signup.eventlog.models import Event, Publication
 from signup.eventlog.record import Subject
+from signup.mail import compose
 from signup.mail.models import Message, MessageState
 from signup.purposes import actions as purposes
 from signup.subscriptions.models import Subscription
@@ -44,6 +45,12 @@ def messages(contact_id: str, state: MessageState | None = None) -> list[Any]:
         if state is not None:
             query = query.where(Message.state == state)
         return list(session.scalars(query.order_by(Message.id)))
+
+
+def raw(message: Any) -> bytes:
+    """The exact bytes of a mail to a contact."""
+    with reading() as session:
+        return compose.opened(session, contacts.open_key(session, message.contact_id), message.sealed)[1]
 
 
 def count(model: Any) -> int:
