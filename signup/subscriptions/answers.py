@@ -22,7 +22,7 @@ from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, client_fields, count_hit, publish, record
 from signup.forms import actions as forms
 from signup.forms.rules import FormView
-from signup.subscriptions import endings, payload, questions, rules
+from signup.subscriptions import endings, payload, rules, welcoming
 from signup.subscriptions.models import Confirmation, Subscription
 from signup.subscriptions.rules import Link, NotMe
 from signup.subscriptions.states import ConfirmationState, EndReason, Ground, Status
@@ -216,7 +216,7 @@ def _tell(
     publish(session, controller_id, kind.value, data, now=now, event_id=event_id, subject=subject)
     if first:
         found = Found(subject, question.email or "", fresh=False)
-        questions.queue_welcome(session, question.view, found, (subscription.id, subscription.epoch), now=now)
+        welcoming.queue_welcome(session, question.view, found, (subscription.id, subscription.epoch), now=now)
 
 
 def _nothing_asked(session: Session, question: Question, *, now: datetime) -> Link:

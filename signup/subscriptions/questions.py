@@ -10,8 +10,6 @@ from typing import Any
 
 from sqlalchemy import update
 
-from signup.consents import actions as consents
-from signup.consents.models import ConsentState
 from signup.contacts.actions import Found
 from signup.core.db import Session
 from signup.core.signing import new_token_id, token_hash
@@ -185,35 +183,6 @@ def queue_notice(
     return compose.queue(
         session, compose.Draft(found.subject, found.email, wording, values, None, give_up_at=tomorrow), now=now
     )
-
-
-# A greeting that is days late only puzzles.
-WELCOME_DAYS = 2
-
-
-def queue_welcome(session: Session, view: FormView, found: Found, order: tuple[str, int], *, now: datetime) -> None:
-    """The form's mail after the confirmation is queued, if it has one.
-
-    Args:
-        order: id and epoch of the subscription that its links end.
-
-    Rule: RFC 8058 3.1, both headers; whoever confirmed a moment ago can leave with one click.
-    """
-    if not view.welcome:
-        return
-    headers = (
-        ("List-Unsubscribe", links.list_unsubscribe(session, *order)),
-        ("List-Unsubscribe-Post", links.ONE_CLICK),
-    )
-    given = consents.of_contact(session, view.controller.id, found.contact_id)
-    items = [item.shown(view.locale) for item in given if item.state is ConsentState.GIVEN]
-    values = {
-        "unsubscribe_url": links.unsubscribe_url(session, *order),
-        **_when_and_where(session, view, None, now=now),
-    }
-    wording, give_up_at = _wording(session, "welcome", view, items), now + timedelta(days=WELCOME_DAYS)
-    draft = compose.Draft(found.subject, found.email, wording, values, None, give_up_at, headers)
-    compose.queue(session, draft, now=now)
 
 
 def _when_and_where(session: Session, view: FormView, page_host: str | None, *, now: datetime) -> dict[str, str]:
