@@ -6,6 +6,7 @@ from signup.consents import models as consents
 from signup.contacts import models as contacts
 from signup.eventlog import models as eventlog
 from signup.forms import models as forms
+from signup.intake import models as intake
 from signup.mail import models as mail
 from signup.privacy import models as privacy
 from signup.purposes import models as purposes
@@ -21,6 +22,7 @@ __all__ = [
     "contacts",
     "eventlog",
     "forms",
+    "intake",
     "mail",
     "privacy",
     "purposes",

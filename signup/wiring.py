@@ -9,6 +9,7 @@ from typing import Protocol
 
 from signup.alarms import send as alarms
 from signup.eventlog import record
+from signup.intake.serving import Reception
 from signup.jobs import Job
 from signup.mail import compose, send
 from signup.mail.postman import Postman
@@ -101,8 +102,8 @@ JOBS: tuple[Kind, ...] = (
     ),
 )
 
-# Work whose rows are their own queue: deliveries that are owed, publications without a number.
-TURNS: tuple[Callable[[], Turn], ...] = (webhooks_send.Courier, webhooks.Numbering)
+# Work whose rows are their own queue: deliveries that are owed, publications without a number. The last one listens.
+TURNS: tuple[Callable[[], Turn], ...] = (webhooks_send.Courier, webhooks.Numbering, Reception)
 
 
 def subscribe_all() -> None:

@@ -18,6 +18,7 @@ class AlarmKind(Enum):
     JOBS_DEAD = "jobs-dead"
     ENDPOINT_FAILING = "endpoint-failing"
     ENDPOINT_OFF = "endpoint-off"
+    REPORTS_UNREADABLE = "reports-unreadable"
 
 
 class Way(Enum):

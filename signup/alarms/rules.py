@@ -26,6 +26,7 @@ REPEAT = {
     AlarmKind.JOBS_DEAD: timedelta(hours=24),
     AlarmKind.ENDPOINT_FAILING: timedelta(hours=24),
     AlarmKind.ENDPOINT_OFF: timedelta(hours=24),
+    AlarmKind.REPORTS_UNREADABLE: timedelta(hours=24),
 }
 # A way that does not work is tried again after these, then every quarter of an hour.
 RETRY_SECONDS = (60, 60, 120, 300, 900)
@@ -41,6 +42,7 @@ _WORDS = {
         "{waiting} failed and are tried again, {dead} were given up within a day",
         AlarmKind.ENDPOINT_OFF: "webhook endpoint {subject} ({host}) is {state} and gets nothing; "
         "{held} deliveries wait",
+        AlarmKind.REPORTS_UNREADABLE: "{count} mails that came back could not be read; see flask bounces list",
     },
     "de": {
         AlarmKind.MAIL_STUCK: "{count} Mails warten auf den Mailserver, die älteste seit {minutes} Minuten",
@@ -50,6 +52,7 @@ _WORDS = {
         "{waiting} sind gescheitert und werden wiederholt, {dead} wurden binnen eines Tages aufgegeben",
         AlarmKind.ENDPOINT_OFF: "Webhook-Endpunkt {subject} ({host}) ist {state} und bekommt nichts; "
         "{held} Lieferungen warten",
+        AlarmKind.REPORTS_UNREADABLE: "{count} zurückgekommene Mails waren nicht lesbar; siehe flask bounces list",
     },
 }
 
@@ -127,6 +130,11 @@ def queue_age(queue: str, oldest_due: datetime | None, *, now: datetime) -> Find
 def jobs_dead(kind: str, count: int) -> Finding | None:
     """Jobs that were given up and are still there."""
     return Finding(AlarmKind.JOBS_DEAD, kind, {"count": count}) if count else None
+
+
+def reports_unreadable(count: int) -> Finding | None:
+    """Mails that came back and say nothing we understand, until somebody has seen to them."""
+    return Finding(AlarmKind.REPORTS_UNREADABLE, "", {"count": count}) if count else None
 
 
 def endpoint_failing(endpoint_id: str, host: str, *, waiting: int, dead: int) -> Finding | None:

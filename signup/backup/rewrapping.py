@@ -13,6 +13,7 @@ from signup.core.db import Session, affected, transaction
 from signup.core.errors import Conflict
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import record
+from signup.intake.models import InboundReport
 from signup.mail.models import DkimKey
 from signup.staff.models import IdempotencyKey
 from signup.webhooks.models import Endpoint
@@ -27,6 +28,7 @@ HOLDERS: tuple[tuple[Any, Any], ...] = (
     (Endpoint.id, Endpoint.sealed_secret),
     (Endpoint.id, Endpoint.sealed_old_secret),
     (IdempotencyKey.key_hash, IdempotencyKey.sealed_body),
+    (InboundReport.id, InboundReport.sealed),
 )
 
 

@@ -61,6 +61,7 @@ class Manifest(Struct):
 LEFT_OUT = {
     "data_key": "goes into the keys file, or shredding would not hold",
     "erasure": "goes into the keys file, which is newer",
+    "inbound_report": "reports of a month that are under nobody's own key; what they did is in the event log",
     "idempotency_key": "answers of one day that may show addresses and are under nobody's own key",
 }
 # Personal columns that are readable in the database. In the data file they are sealed under their owner's key.

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from signup.core import intake
 from signup.core.addresses import Allowance, OutboundRefused, check_url
+from signup.core.intake import IntakeConfig
 
 ENVIRONMENTS = ("production", "development")
 # 32 bytes: the key size of AES-256 and the output size of SHA-256, which every key here feeds.
@@ -37,6 +39,7 @@ SETTINGS: dict[str, str] = {
     "SIGNUP_ALARM_SECRET": "whsec_ secret that signs what goes to SIGNUP_ALARM_URL",
     "SIGNUP_METRICS_TOKEN": "bearer token for /metrics from other machines",
     "SIGNUP_TOKEN_DAYS": "days a confirmation link stays valid, 1 to 30",
+    **intake.SETTINGS,
 }
 
 
@@ -86,6 +89,7 @@ class Config:
     alarm_mail: tuple[str, ...]
     alarm_url: str | None = field(repr=False)
     alarm_secret: str | None = field(repr=False)
+    intake: IntakeConfig = field(default_factory=IntakeConfig)
 
     @property
     def development(self) -> bool:
@@ -145,6 +149,7 @@ class _Reader:
             alarm_mail=self._alarm_mail(),
             alarm_url=self._alarm_url(),
             alarm_secret=self._alarm_secret(),
+            intake=self._intake(),
         )
 
     def _refuse_unknown(self) -> None:
@@ -279,6 +284,10 @@ class _Reader:
             timeout_seconds=self._integer("MAIL_TIMEOUT", 20, 1, 300),
             ca_file=self.environ.get("MAIL_CA_FILE"),
         )
+
+    def _intake(self) -> IntakeConfig:
+        most = self._integer("SIGNUP_SOFT_BOUNCES", intake.DEFAULT_SOFT_BOUNCES, 1, 100)
+        return intake.read(self._text, most, self.problems)
 
     def _outbound_allow(self) -> tuple[str, ...]:
         entries = self._allowed()

@@ -22,6 +22,10 @@ class EventType(Enum):
     LINK_OPENED = "link.opened"
     MAIL_ACCEPTED = "mail.accepted"
     MAIL_FAILED = "mail.failed"
+    MAIL_BOUNCED = "mail.bounced"
+    MAIL_DELAYED = "mail.delayed"
+    MAIL_COMPLAINED = "mail.complained"
+    MAIL_RECEIVED = "mail.received"
     CONTACT_CREATED = "contact.created"
     CONTACT_UPDATED = "contact.updated"
     CONTACT_OBJECTED = "contact.objected"
@@ -67,6 +71,9 @@ FIELDS: dict[str, FieldClass] = {
     "mail_sha256": FieldClass.RESIDUE,
     "smtp_server": FieldClass.RESIDUE,
     "smtp_reply": FieldClass.CONTENT,
+    "smtp_status": FieldClass.RESIDUE,
+    "report": FieldClass.CONTENT,
+    "report_sha256": FieldClass.RESIDUE,
     "confirmation": FieldClass.RESIDUE,
     "consent": FieldClass.RESIDUE,
     "subscription": FieldClass.RESIDUE,

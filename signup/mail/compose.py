@@ -28,7 +28,7 @@ from signup import jobs
 from signup.core.db import Session
 from signup.core.values import new_id
 from signup.eventlog.record import Subject
-from signup.mail import signing
+from signup.mail import returns, signing
 from signup.mail.models import Message, MessageState
 from signup.purposes.actions import ControllerView
 
@@ -246,7 +246,7 @@ def queue(session: Session, draft: Draft, *, now: datetime) -> str:
         **_row(draft, ident, now=now),
         "state": MessageState.QUEUED,
         "message_id": message_id,
-        "envelope_from": draft.wording.controller.sender,
+        "envelope_from": returns.path(session, ident) or draft.wording.controller.sender,
         "sealed": session.keys.seal(draft.subject.data_key, content),
         "sha256": hashlib.sha256(raw).hexdigest(),
     }

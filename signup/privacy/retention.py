@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, String, and_, delete, exists, func, literal_column, or_, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute
@@ -18,6 +19,8 @@ from signup.contacts.models import Contact
 from signup.core.db import Session, affected, scrub, transaction
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, forget_person, publish, record
+from signup.intake import actions as intake
+from signup.intake.models import InboundReport
 from signup.jobs import Job
 from signup.mail.models import Message
 from signup.privacy.models import Erasure
@@ -75,6 +78,7 @@ def preview(session: Session, *, now: datetime) -> dict[str, int]:
         "submissions": session.scalar(select(func.count()).where(Submission.expires_at <= now)) or 0,
         "answers": session.scalar(select(func.count()).where(IdempotencyKey.expires_at <= now)) or 0,
         "budgets": session.scalar(select(func.count()).where(Budget.expires_at < now)) or 0,
+        "reports": session.scalar(select(func.count()).where(InboundReport.expires_at <= now)) or 0,
         **{name: _number(session, condition) for name, (_, condition) in pruning.due(now=now).items()},
     }
 
@@ -104,6 +108,7 @@ def _step(counts: Counter[str], now: datetime) -> bool:
             "submissions": _forget(session, Submission.key, now=now),
             "answers": _forget(session, IdempotencyKey.key_hash, now=now),
             "budgets": _forget(session, Budget.key, now=now),
+            "reports": _forget(session, InboundReport.id, now=now),
         }
     with transaction() as session:
         rows |= pruning.prune(session, now=now, limit=FORGET_BATCH)
@@ -111,7 +116,7 @@ def _step(counts: Counter[str], now: datetime) -> bool:
     return max(orphans, *people.values()) >= BATCH or FORGET_BATCH in rows.values()
 
 
-def _forget(session: Session, key: InstrumentedAttribute[bytes], *, now: datetime) -> int:
+def _forget(session: Session, key: InstrumentedAttribute[Any], *, now: datetime) -> int:
     """A batch of rows that are over their time is gone."""
     model = key.class_
     due = select(key).where(model.expires_at <= now).limit(FORGET_BATCH)
@@ -233,6 +238,7 @@ def forget(session: Session, contact_ids: Sequence[str], reason: str, *, now: da
         session.put(Erasure, entry, on_conflict="ON CONFLICT (subject_hash) DO NOTHING")
     ids, quiet = list(contact_ids), {"synchronize_session": False}
     deliveries.forget(session, ids)
+    intake.forget(session, ids)
     forget_person(session, ids)
     nobody = {"contact_id": None}
     for statement in (

@@ -106,6 +106,7 @@ class _Collector(Collector):
         yield _gauge("signup_deliveries", "Webhook deliveries by state", "state", totals["deliveries"].items())
         yield _gauge("signup_subscriptions", "Subscriptions by status", "status", totals["subscriptions"].items())
         yield _gauge("signup_endpoints", "Webhook endpoints by state", "state", totals["endpoints"].items())
+        yield _gauge("signup_reports", "Reports of the last 30 days by kind", "kind", totals["reports"].items())
         yield _gauge("signup_alarms", "Alarms that stand", "kind", self.alarms.items())
         yield GaugeMetricFamily(
             "signup_deliveries_oldest_seconds",

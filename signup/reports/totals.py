@@ -13,6 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from signup.core.db import Database, Session
 from signup.core.errors import Busy
+from signup.intake.models import InboundReport
 from signup.mail.models import Message
 from signup.subscriptions.models import Subscription
 from signup.webhooks.models import Delivery, Endpoint
@@ -28,6 +29,7 @@ COUNTED: dict[str, InstrumentedAttribute[Any]] = {
     "messages": Message.state,
     "subscriptions": Subscription.status,
     "endpoints": Endpoint.state,
+    "reports": InboundReport.kind,
 }
 Counts = dict[str, dict[str, int]]
 

@@ -145,8 +145,10 @@ def end(
         "purposes": [item.slug for item in ended],
         **client_fields(client),
     }
-    change = _Change(status, ended, fields, {"reason": ending.reason.value}, outside=active)
-    kinds = (EventType.SUBSCRIPTION_REFUSED,) if asked else _kinds(ending.reason)
+    bounced = ending.reason is EndReason.BOUNCED
+    told = active or (asked and bounced)
+    change = _Change(status, ended, fields, {"reason": ending.reason.value}, outside=told, unconfirmed=asked)
+    kinds = (EventType.SUBSCRIPTION_REFUSED,) if asked and not bounced else _kinds(ending.reason)
     _tell(session, order, kinds, change, actor=actor, now=now)
     return True
 
@@ -284,7 +286,8 @@ class _Change:
     about: Sequence[Held]
     fields: dict[str, Any]
     extra: dict[str, Any]
-    outside: bool = True  # whether endpoints ever heard of this subscription
+    outside: bool = True  # whether endpoints are told
+    unconfirmed: bool = False  # nobody confirmed the address, so it does not leave the system
 
 
 def _tell(
@@ -304,7 +307,8 @@ def _tell(
     held = consents.of_contact(session, controller_id, standing.contact_id)
     changed = {item.purpose_id for item in change.about}
     act = [item for item in held if item.purpose_id in changed]
-    data = payload.data(session, standing, order.email, held, act, extra=change.extra)
+    email = None if change.unconfirmed else order.email
+    data = payload.data(session, standing, email, held, act, extra=change.extra)
     for kind in kinds:
         event_id = record(session, controller_id, kind, change.fields, now=now, subject=order.subject, actor=actor)
         if change.outside:

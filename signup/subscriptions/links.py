@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from signup.consents import actions as consents
+from signup.core import plus
 from signup.core.db import Session
 
 CONFIRM = "confirm"
@@ -32,17 +33,28 @@ def unsubscribe_id(session: Session, subscription_id: str, epoch: int) -> bytes:
 
 def unsubscribe_url(session: Session, subscription_id: str, epoch: int, topic: str | None = None) -> str:
     """The link that ends the subscription, or just one topic."""
-    ident = (
-        consents.link_id(session, subscription_id, topic, epoch)
-        if topic
-        else unsubscribe_id(session, subscription_id, epoch)
-    )
+    return _url(session, _id(session, subscription_id, epoch, topic))
+
+
+def _id(session: Session, subscription_id: str, epoch: int, topic: str | None) -> bytes:
+    if topic:
+        return consents.link_id(session, subscription_id, topic, epoch)
+    return unsubscribe_id(session, subscription_id, epoch)
+
+
+def _url(session: Session, ident: bytes) -> str:
     return f"{session.config.public_url}/unsubscribe/{session.keys.token(UNSUBSCRIBE, ident)}"
 
 
 def list_unsubscribe(session: Session, subscription_id: str, epoch: int, topic: str | None = None) -> str:
     """The value of a List-Unsubscribe header, to be written raw and signed by DKIM.
 
-    Rule: RFC 8058 3.1, exactly one HTTPS URI.
+    The https link comes first; with a mailbox for it, an address follows whose mails do the same.
+
+    Rule: RFC 8058 3.1, exactly one HTTPS URI; RFC 2369 2, the first that a mail client can use.
     """
-    return f"<{unsubscribe_url(session, subscription_id, epoch, topic)}>"
+    ident = _id(session, subscription_id, epoch, topic)
+    mailbox = session.config.intake.unsubscribe_mailbox
+    if mailbox is None:
+        return f"<{_url(session, ident)}>"
+    return f"<{_url(session, ident)}>, <mailto:{plus.with_token(mailbox, plus.spelled(ident))}?subject=unsubscribe>"

@@ -76,6 +76,7 @@ def test_everything_opens_with_the_new_key_alone_when_it_was_rewrapped(
     headers = {**owner, "Idempotency-Key": "one"}
     first = client.post("/api/v1/contacts", headers=headers, **again)
     people = [signup_and_confirm(f"anna{number}@beispiel.de") for number in range(3)]
+    assert run(app, "bounces", "read", __file__).exit_code == 0
     before = [log.facts(person.contact_id) for person in people]
     both = installation(SIGNUP_DATA_KEY=NEW, SIGNUP_DATA_KEY_FALLBACKS=OLD)
     done = run(both, "data-key", "rewrap")
@@ -87,6 +88,7 @@ def test_everything_opens_with_the_new_key_alone_when_it_was_rewrapped(
         "endpoint.sealed_secret": "1",
         "endpoint.sealed_old_secret": "0",
         "idempotency_key.sealed_body": "1",
+        "inbound_report.sealed": "1",
     }
     assert {line.split("\t")[1] for line in run(both, "data-key", "rewrap").stdout.splitlines()} == {"0"}
     alone = installation(SIGNUP_DATA_KEY=NEW)
@@ -94,6 +96,8 @@ def test_everything_opens_with_the_new_key_alone_when_it_was_rewrapped(
         assert [log.facts(person.contact_id) for person in people] == before
         repeated = alone.test_client().post("/api/v1/contacts", headers=headers, **again)
         assert (repeated.status_code, repeated.data) == (first.status_code, first.data)
+        report = run(alone, "bounces", "list").stdout.partition("\t")[0]
+        assert Path(__file__).read_bytes().startswith(run(alone, "bounces", "show", report).stdout_bytes)
         run_until_idle()
     assert made.status_code == 201
     assert len(receiver.requests) >= 3

@@ -227,10 +227,10 @@ class Person:
             self.flagged = False
         elif was == "requested":
             self.status, self.ended_at = "refused", now
-        if was == "requested":
+        if was == "requested" and reason != "bounced":
             self.tell("subscription.refused", outside=False)
         elif reason == "bounced":
-            self.tell("subscription.bounced", outside=was == "active")
+            self.tell("subscription.bounced", outside=alive)
         else:
             self.tell("subscription.unsubscribed", "consent.withdrawn", outside=was == "active")
         if reason == "objected":

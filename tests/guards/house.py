@@ -26,6 +26,7 @@ FEATURES = (
     "forms",
     "consents",
     "subscriptions",
+    "intake",
     "webhooks",
     "connectors",
     "transfer",

@@ -24,6 +24,7 @@ TALKERS = {
     "signup.core.outbound": "the only way out by HTTP",
     "signup.mail.postman": "the only way out by SMTP",
     "signup.mail.catcher": "the development mail server",
+    "signup.intake.listener": "the mail server for what comes back",
     "signup.devserver": "asks its own children whether they are ready",
     "signup.core.addresses": "reads addresses; the names of its constants come from there",
     "signup.worker": "tells whoever started it that it is ready and lives",

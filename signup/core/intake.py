@@ -1,0 +1,75 @@
+"""Settings of what comes back by mail: bounces, complaints, mails that unsubscribe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from signup.core.plus import MAX_LOCAL_CHARACTERS, TOKEN_CHARACTERS
+
+SETTINGS: dict[str, str] = {
+    "SIGNUP_BOUNCE_ADDRESS": "return path of our mails; each gets a token of its own behind a plus sign",
+    "SIGNUP_UNSUBSCRIBE_MAILBOX": "mailbox whose mails unsubscribe; offered as mailto: beside the https link",
+    "SIGNUP_BOUNCE_LISTEN": "lmtp:// or smtp:// host and port where the worker takes such mails",
+    "SIGNUP_SOFT_BOUNCES": "soft bounces within 30 days after which an address counts as gone, 1 to 100",
+}
+
+DEFAULT_SOFT_BOUNCES = 5
+_MAILBOX = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
+_LISTEN = re.compile(r"(lmtp|smtp)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where mails are taken, and by which protocol."""
+
+    protocol: str  # lmtp or smtp
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class IntakeConfig:
+    """How reports about our mails reach us; without any of it nobody listens."""
+
+    bounce_address: str | None = None
+    unsubscribe_mailbox: str | None = None
+    listen: Listen | None = None
+    soft_bounces: int = DEFAULT_SOFT_BOUNCES
+
+
+def read(text: Callable[[str], str | None], soft_bounces: int, problems: list[str]) -> IntakeConfig:
+    """The settings; what is wrong with them is added to `problems`.
+
+    Args:
+        text: a setting by its name, or by the file that its name with _FILE points to.
+    """
+    return IntakeConfig(
+        bounce_address=_mailbox("SIGNUP_BOUNCE_ADDRESS", text, problems),
+        unsubscribe_mailbox=_mailbox("SIGNUP_UNSUBSCRIBE_MAILBOX", text, problems),
+        listen=_listen(text("SIGNUP_BOUNCE_LISTEN"), problems),
+        soft_bounces=soft_bounces,
+    )
+
+
+def _mailbox(name: str, text: Callable[[str], str | None], problems: list[str]) -> str | None:
+    address = text(name)
+    if address is None:
+        return None
+    if not _MAILBOX.fullmatch(address):
+        problems.append(f"{name} must be a plain mail address without a plus sign")
+    elif len(address.partition("@")[0]) + 1 + TOKEN_CHARACTERS > MAX_LOCAL_CHARACTERS:
+        room = MAX_LOCAL_CHARACTERS - 1 - TOKEN_CHARACTERS
+        problems.append(f"{name} leaves no room for a token: at most {room} characters before the @")
+    return address.lower()
+
+
+def _listen(text: str | None, problems: list[str]) -> Listen | None:
+    if text is None:
+        return None
+    found = _LISTEN.fullmatch(text)
+    if not found or int(found[3]) > 65535:
+        problems.append("SIGNUP_BOUNCE_LISTEN must be lmtp://host:port or smtp://host:port")
+        return None
+    return Listen(found[1], found[2].strip("[]"), int(found[3]))
