@@ -25,6 +25,7 @@ from signup.core.signing import Keys
 from signup.core.values import LOCALES
 from signup.eventlog import api as eventlog_api
 from signup.forms import api as forms_api
+from signup.forms import embeds as forms_embeds
 from signup.forms import public as forms_public
 from signup.mail import compose, mailbox
 from signup.mail.postman import mail
@@ -59,6 +60,7 @@ SECURITY_HEADERS = {
 BLUEPRINTS = (
     forms_public.blueprint,
     abuse_public.blueprint,
+    forms_embeds.blueprint,
     subscriptions_public.blueprint,
     inbox.blueprint,
     reports_public.blueprint,
@@ -188,6 +190,9 @@ def _finish(response: Response) -> Response:
     for name, value in SECURITY_HEADERS.items():
         if name.lower() not in present:
             headers.add(name, value)
+    if "frame-ancestors 'self'" in headers["Content-Security-Policy"]:
+        # A page made for frames: the older header knows no list of sites.
+        del headers["X-Frame-Options"]
     if request.is_secure:
         headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     if request.endpoint == "static" and request.args.get("v"):

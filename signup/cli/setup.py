@@ -15,7 +15,9 @@ from signup.core.config import SETTINGS, Config
 from signup.core.db import reading, transaction
 from signup.core.values import LOCALES, utc_now
 from signup.forms import actions as forms
+from signup.forms import embedding
 from signup.forms.definition import NewForm
+from signup.forms.embedding import Kind
 from signup.purposes import actions as purposes
 from signup.purposes import branding
 from signup.purposes.actions import NewController
@@ -198,13 +200,15 @@ def show_form(slug: str) -> None:
 
 @form.command("embed")
 @click.argument("slug")
-def embed_form(slug: str) -> None:
-    """Print the form SLUG as plain HTML to paste into any page."""
+@click.option("--as", "kind", type=click.Choice(embedding.KINDS), default="html", show_default=True)
+@click.option("--source", default="", help="Which poster, hall or card a hosted link or QR code stands on.")
+def embed_form(slug: str, kind: Kind, source: str) -> None:
+    """Print what to paste into a page for the form SLUG, and what the page's security policy must allow."""
     with plain_errors(), reading() as session:
         view = forms.in_force(session, slug)
-    click.echo(
-        current_app.jinja_env.get_template("forms/embed.html").render(view=view, url=_url(slug), locale=view.locale)
-    )
+        made = embedding.embed(view, kind, session.config.public_url, source=source)
+    click.echo(f"<!-- Content-Security-Policy of the page: {'; '.join(made.csp) or 'nothing to add'} -->")
+    click.echo(made.html, nl=False)
 
 
 @form.command("close")

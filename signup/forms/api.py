@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
 
 from signup.core.db import Session
 from signup.core.errors import NotFound
 from signup.forms import actions as forms
+from signup.forms import embedding
+from signup.forms.embedding import Kind
 from signup.forms.rules import FormView
 from signup.web import api
 from signup.web.api import Call, ListQuery, Page
@@ -61,6 +65,29 @@ def get_form(session: Session, call: Call, slug: str) -> Form:
     if view.controller.id != call.controller_id:
         raise NotFound("There is no such form.")
     return _shown(view, session.config.public_url)
+
+
+class EmbedQuery(Struct, forbid_unknown_fields=True):
+    kind: Annotated[Kind, Meta(description="Which way to embed the form.")] = field(name="as", default="script")
+    source: Annotated[str, Meta(max_length=200, description="For links and QR codes: which poster or hall.")] = ""
+
+
+class FormEmbed(Struct):
+    """HTML to paste, and what the host page's Content-Security-Policy must allow for it."""
+
+    kind: str = field(name="as")
+    html: str
+    csp: list[str]
+
+
+@api.operation(blueprint, "GET", "/forms/<slug>/embed", scope="forms.read")
+def get_embed(session: Session, call: Call, query: EmbedQuery, slug: str) -> FormEmbed:
+    """Read what to paste into a page for this form."""
+    view = forms.in_force(session, slug)
+    if view.controller.id != call.controller_id:
+        raise NotFound("There is no such form.")
+    made = embedding.embed(view, query.kind, session.config.public_url, source=query.source)
+    return FormEmbed(made.kind, made.html, list(made.csp))
 
 
 def _shown(view: FormView, public_url: str) -> Form:

@@ -41,3 +41,14 @@ class FormVersion(Base):
     css_sha256: Mapped[str] = mapped_column(String(64))
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class FormViews(Base):
+    """How often a form was seen in one hour. Nothing about who saw it."""
+
+    __tablename__ = "form_views"
+
+    form_id: Mapped[str] = mapped_column(String(40), ForeignKey("form.id"), primary_key=True)
+    hour: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"))
+    views: Mapped[int] = mapped_column(Integer)

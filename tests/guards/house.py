@@ -37,8 +37,9 @@ FEATURES = (
 )
 ASSEMBLY = ("app", "wiring", "worker", "cli", "demo", "devserver", "models")
 HTTP_NAMES = ("public", "api", "console")
-# The development mailbox has an audience of its own; the visitor's pages of subscriptions are more than one file holds.
-HTTP_MODULES = ("signup.mail.mailbox", "signup.subscriptions.inbox")
+# The development mailbox has an audience of its own; the visitor's pages of subscriptions are more than one file holds;
+# what pages of other sites load is no page of ours.
+HTTP_MODULES = ("signup.mail.mailbox", "signup.subscriptions.inbox", "signup.forms.embeds")
 
 CORE, MECHANISM, FEATURE, GLUE, HTTP, TOP = range(6)
 

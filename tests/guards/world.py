@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 
 import signup.models  # noqa: F401 - the metadata is whole only with all of them
 from signup.core.db import Base, reading
+from signup.forms import embedding
 from signup.web.api import OPERATIONS, Operation
 
 Snapshot = dict[str, list[tuple[Any, ...]]]
@@ -100,7 +101,7 @@ def call(client: FlaskClient, operation: Operation, path: str, key: str) -> Test
 def read(client: FlaskClient, path: str, key: str, method: str = "GET") -> tuple[int, str]:
     """Status and text of one page, read to its end."""
     with client.open(path, method=method, headers={"Authorization": f"Bearer {key}"}) as answer:
-        return answer.status_code, answer.get_data(as_text=True)
+        return answer.status_code, answer.get_data().decode("utf-8", "replace")
 
 
 def operations(*methods: str) -> list[Operation]:
@@ -122,6 +123,8 @@ def _paths(rule: str, world: World) -> Iterator[str]:
         yield rule.replace("<token>", world.tokens[purpose])
     elif "<path:filename>" in rule:
         yield rule.replace("<path:filename>", "css/public.css")
+    elif "<version>" in rule:
+        yield rule.replace("<version>", embedding.NEWEST)
     elif rule.count("<") > 1:
         yield rule.replace("<slug>", "demo-de").replace("<handle>", world.tokens["pending"])
     elif rule.startswith("/brand/"):
