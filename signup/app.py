@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flask import Flask, abort, g, request
 from flask.json.provider import DefaultJSONProvider
-from flask_babel import Babel, format_date, refresh
+from flask_babel import format_date, refresh
 from flask_migrate import Migrate
 from jinja2 import StrictUndefined
 from werkzeug.wrappers import Response
@@ -31,6 +31,7 @@ from signup.mail import compose, mailbox
 from signup.mail.postman import mail
 from signup.purposes import api as purposes_api
 from signup.purposes import public as purposes_public
+from signup.purposes.tone import TonedBabel
 from signup.reports import public as reports_public
 from signup.subscriptions import api as subscriptions_api
 from signup.subscriptions import inbox
@@ -131,7 +132,7 @@ def _init_mail(app: Flask, config: Config) -> None:
 
 
 def _init_pages(app: Flask) -> None:
-    Babel(app, locale_selector=_locale, timezone_selector=_timezone)
+    TonedBabel(app, locale_selector=_locale, timezone_selector=_timezone)
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.filters["datetime"] = _long_time
     app.jinja_env.filters["date"] = _long_date
@@ -175,6 +176,7 @@ def _start() -> None:
     # A caller may keep one application context over several requests; a language must not travel with it.
     g.pop("locale", None)
     g.pop("accent", None)
+    g.pop("informal", None)
     g.pop("timezone", None)
     g.pop("form_view", None)
     refresh()

@@ -14,6 +14,7 @@ from werkzeug.datastructures import MultiDict
 
 from signup.forms.rules import FieldError, FormView, SignupForm
 from signup.purposes import colours
+from signup.purposes.tone import spoken
 
 STYLESHEET = Path(__file__).parents[1] / "static" / "css" / "public.css"
 
@@ -62,7 +63,7 @@ def form_page(
 def snapshot(definition: Mapping[str, Any], locale: str, controller: Any) -> tuple[str, str]:
     """The form as a visitor will see it, and the SHA-256 of its style sheets, one after the other, in hex."""
     accent = definition["theme"]["accent"] or controller.accent
-    with force_locale(locale):
+    with force_locale(locale), spoken(informal=definition["tone"] == "informal"):
         html = render_template(
             "forms/form.html",
             form=SignupForm(formdata=MultiDict()),

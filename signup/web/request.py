@@ -43,8 +43,9 @@ def config() -> Config:
 
 
 def speak(view: FormView) -> None:
-    """The rest of this request is in the language, colour and time zone of this form and its controller."""
+    """The rest of this request is in the language, tone, colour and time zone of this form and its controller."""
     g.locale = view.locale
+    g.informal = view.informal
     g.accent = view.accent
     g.timezone = view.controller.timezone
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 
-from babel.messages.catalog import Catalog
+import pytest
+from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import read_mo, write_mo
 from babel.messages.pofile import read_po
@@ -14,9 +16,34 @@ from tests.design.conftest import ROOT, TRANSLATIONS
 FOLDER = TRANSLATIONS / "de" / "LC_MESSAGES"
 
 
-def _german() -> Catalog:
-    with (FOLDER / "messages.po").open("rb") as file:
+FORMAL = re.compile(r"\b(?:Sie|Ihr|Ihre[mnrs]?|Ihnen)\b")
+# Here "Sie" is a thing spoken of, not the reader.
+NOT_THE_READER = ("Sie ist ",)
+
+
+def _german(name: str = "messages") -> Catalog:
+    with (FOLDER / f"{name}.po").open("rb") as file:
         return read_po(file, locale="de")
+
+
+def _words(message: Message) -> str:
+    texts = message.string if message.pluralizable else [message.string]
+    words = " ".join(texts)
+    for other in NOT_THE_READER:
+        words = words.replace(other, "")
+    return words
+
+
+@pytest.mark.req("F13")
+def test_each_text_that_addresses_the_reader_has_a_du_form_when_the_form_asks_for_it() -> None:
+    formal = {str(m.id): m for m in _german() if m.id and FORMAL.search(_words(m))}
+    informal = {str(m.id): m for m in _german("informal") if m.id}
+    assert len(formal) > 50
+    missing = sorted(formal.keys() - informal.keys())
+    assert missing == [], "write these in translations/de/LC_MESSAGES/informal.po, then pybabel compile -D informal"
+    assert sorted(informal.keys() - {str(m.id) for m in _german() if m.id}) == [], "no page says these any more"
+    assert [ident for ident, message in informal.items() if FORMAL.search(_words(message))] == []
+    assert [(ident, list(message.check())) for ident, message in informal.items() if list(message.check())] == []
 
 
 def test_each_text_is_translated_when_extracted_from_templates_and_code() -> None:
@@ -40,11 +67,12 @@ def test_placeholders_are_the_same_when_translated() -> None:
     assert [(message.id, errors) for message in _german() for errors in [list(message.check())] if errors] == []
 
 
-def test_compiled_catalogue_is_current_when_compared_with_its_source() -> None:
+@pytest.mark.parametrize("name", ["messages", "informal"])
+def test_compiled_catalogue_is_current_when_compared_with_its_source(name: str) -> None:
     expected = io.BytesIO()
-    write_mo(expected, _german())
+    write_mo(expected, _german(name))
     expected.seek(0)
-    with (FOLDER / "messages.mo").open("rb") as file:
+    with (FOLDER / f"{name}.mo").open("rb") as file:
         compiled = read_mo(file)
     fresh = read_mo(expected)
     assert {str(m.id): m.string for m in compiled if m.id} == {str(m.id): m.string for m in fresh if m.id}
