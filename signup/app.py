@@ -27,6 +27,7 @@ from signup.eventlog import api as eventlog_api
 from signup.forms import api as forms_api
 from signup.forms import embeds as forms_embeds
 from signup.forms import public as forms_public
+from signup.mail import api as mail_api
 from signup.mail import compose, mailbox
 from signup.mail.postman import mail
 from signup.purposes import api as purposes_api
@@ -67,6 +68,7 @@ BLUEPRINTS = (
     reports_public.blueprint,
     purposes_public.blueprint,
     forms_api.blueprint,
+    mail_api.blueprint,
     purposes_api.blueprint,
     subscriptions_api.blueprint,
     contacts_api.blueprint,

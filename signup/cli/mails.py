@@ -6,16 +6,16 @@ import click
 
 from signup.cli.common import BadInput, PlainGroup, controller_named, plain_errors
 from signup.core.db import Session, reading, transaction
-from signup.core.values import utc_now
+from signup.core.values import EmailAddress, utc_now
 from signup.forms import actions as forms
+from signup.forms import mailing
 from signup.mail import dkim, preview, signing
 
 mail = PlainGroup("mail", help="What the mails of a form say.")
 
 
 def _sample(session: Session, slug: str) -> preview.Sample:
-    view = forms.in_force(session, slug)
-    return forms.sample_of(session, view.controller, view.slug, view.locale, view.definition)
+    return mailing.sample(session, forms.in_force(session, slug))
 
 
 @mail.command("lint")
@@ -40,6 +40,18 @@ def show(form: str, name: str, kind: str) -> None:
     with plain_errors(), reading() as session:
         raw = preview.rendered(_sample(session, form), name, now=utc_now())
     click.echo(raw.decode("ascii") if kind == "eml" else preview.part(raw, kind), nl=False)
+
+
+@mail.command("test")
+@click.argument("form")
+@click.argument("address")
+@click.option("--name", type=click.Choice(preview.KINDS), default="confirm", show_default=True)
+def send_test(form: str, address: str, name: str) -> None:
+    """Send a mail of FORM to ADDRESS, with links that lead nowhere."""
+    with plain_errors(), transaction() as session:
+        view, to = forms.in_force(session, form), EmailAddress.parse(address)
+        message_id = mailing.send_test(session, view, name, to, anybody=True, now=utc_now())
+    click.echo(f"queued as {message_id}")
 
 
 @mail.command("dkim-key")

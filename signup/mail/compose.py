@@ -213,9 +213,13 @@ def _minute(moment: datetime, locale: str, timezone: str) -> str:
 
 @dataclass(frozen=True)
 class Draft:
-    """One mail before it is queued or held."""
+    """One mail before it is queued or held.
 
-    subject: Subject
+    Args:
+        subject: the person it goes to; None for a mail to the controller's own staff.
+    """
+
+    subject: Subject | None
     recipient: str
     wording: Wording
     values: Mapping[str, str]
@@ -247,12 +251,21 @@ def queue(session: Session, draft: Draft, *, now: datetime) -> str:
         "state": MessageState.QUEUED,
         "message_id": message_id,
         "envelope_from": returns.path(session, ident) or draft.wording.controller.sender,
-        "sealed": session.keys.seal(draft.subject.data_key, content),
+        "sealed": session.keys.seal(_key(session, draft), content),
         "sha256": hashlib.sha256(raw).hexdigest(),
     }
     session.put(Message, row)
     jobs.enqueue(session, JOB_SEND, {"message": ident}, now=now)
     return message_id
+
+
+def _key(session: Session, draft: Draft) -> bytes:
+    return draft.subject.data_key if draft.subject else staff_key(session, draft.wording.controller.id)
+
+
+def staff_key(session: Session, controller_id: str) -> bytes:
+    """What seals a controller's mails to its own staff, who have no data key."""
+    return session.keys.keyed_hash("mail to staff", controller_id)
 
 
 def hold(session: Session, draft: Draft, reason: str, *, now: datetime) -> None:
@@ -265,7 +278,7 @@ def _row(draft: Draft, ident: str, *, now: datetime) -> dict[str, Any]:
     return {
         "id": ident,
         "controller_id": draft.wording.controller.id,
-        "contact_id": draft.subject.contact_id,
+        "contact_id": draft.subject.contact_id if draft.subject else None,
         "confirmation_id": draft.confirmation_id,
         "kind": draft.wording.kind,
         "locale": draft.wording.locale,

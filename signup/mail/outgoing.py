@@ -95,7 +95,8 @@ def _keys(session: Session, contact_ids: Sequence[str]) -> tuple[dict[str, bytes
 
 
 def _opened(session: Session, row: Any, keys: dict[str, bytes], unreadable: set[str], *, now: datetime) -> Outgoing:
-    key = keys.get(row.contact_id or "")
+    # Whoever was erased has no sealed mail any more, so one without a contact is to staff.
+    key = keys.get(row.contact_id) if row.contact_id else compose.staff_key(session, row.controller_id)
     recipient, raw, stop, broken = "", b"", None, None
     if row.contact_id in unreadable:
         broken = UNREADABLE

@@ -71,11 +71,19 @@ def rendered(sample: Sample, kind: str, *, now: datetime) -> bytes:
     )
 
 
-def part(raw: bytes, kind: str) -> str:
-    """The `html` or `text` part of a mail."""
+def _parsed(raw: bytes) -> EmailMessage:
     message = message_from_bytes(raw, policy=policy.default)
     assert isinstance(message, EmailMessage)  # noqa: S101 - policy.default makes no other
-    body = message.get_body(("html" if kind == "html" else "plain",))
+    return message
+
+
+def subject(raw: bytes) -> str:
+    return str(_parsed(raw)["Subject"] or "")
+
+
+def part(raw: bytes, kind: str) -> str:
+    """The `html` or `text` part of a mail."""
+    body = _parsed(raw).get_body(("html" if kind == "html" else "plain",))
     return str(body.get_content()).replace("\r\n", "\n") if body is not None else ""
 
 
