@@ -35,7 +35,7 @@ from signup.purposes import public as purposes_public
 from signup.purposes.tone import TonedBabel
 from signup.reports import public as reports_public
 from signup.subscriptions import api as subscriptions_api
-from signup.subscriptions import inbox
+from signup.subscriptions import choices, inbox
 from signup.subscriptions import public as subscriptions_public
 from signup.transfer import api as transfer_api
 from signup.web import errors, openapi
@@ -65,6 +65,7 @@ BLUEPRINTS = (
     forms_embeds.blueprint,
     subscriptions_public.blueprint,
     inbox.blueprint,
+    choices.blueprint,
     reports_public.blueprint,
     purposes_public.blueprint,
     forms_api.blueprint,

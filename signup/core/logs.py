@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-_TOKEN_PATHS = re.compile(r"(/(?:confirm|not-me|unsubscribe|preferences|session|pending)/)[^/?\s\"']+")
+_TOKEN_PATHS = re.compile(r"(/(?:confirm|code|not-me|unsubscribe|preferences|session|pending)/)[^/?\s\"']+")
 _ADDRESS = re.compile(r"[^\s\"'<>@,;:()]+@[^\s\"'<>@,;:()]+")
 _SECRET = re.compile(r"\b(?:whsec_|sk_)[A-Za-z0-9+/=_-]{8,}")
 

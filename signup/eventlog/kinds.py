@@ -114,4 +114,6 @@ FIELDS: dict[str, FieldClass] = {
     "act": FieldClass.CONTENT,
     "page_seconds": FieldClass.CONTENT,
     "subject": FieldClass.CONTENT,
+    "frequency": FieldClass.CONTENT,
+    "paused_until": FieldClass.CONTENT,
 }

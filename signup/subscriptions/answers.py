@@ -25,7 +25,7 @@ from signup.forms.rules import FormView
 from signup.subscriptions import endings, payload, rules, welcoming
 from signup.subscriptions.models import Confirmation, Subscription
 from signup.subscriptions.rules import Link, NotMe
-from signup.subscriptions.states import ConfirmationState, EndReason, Ground, Status
+from signup.subscriptions.states import ConfirmationState, EndReason, Frequency, Ground, Status
 from signup.suppression import actions as suppression
 from signup.suppression.models import Reason
 
@@ -178,7 +178,9 @@ def confirm_question(
     first = subscription.status is not Status.ACTIVE
     changes: dict[str, Any] = {"version": subscription.version + 1, "updated_at": now}
     if first:
-        changes |= {"status": Status.ACTIVE, "ground": Ground.CONFIRMED, "activated_at": now}
+        # A pause of an earlier time was not meant for what begins now.
+        fresh = {"frequency": Frequency.ALL, "paused_until": None}
+        changes |= {"status": Status.ACTIVE, "ground": Ground.CONFIRMED, "activated_at": now, **fresh}
     session.change(Subscription, {"id": subscription.id}, changes)
     address_key = contacts.address_key(session, controller_id, EmailAddress.parse(question.email or ""))
     suppression.lift(session, controller_id, address_key)
@@ -207,7 +209,10 @@ def _tell(
     }
     event_id = record(session, controller_id, kind, fields, now=now, subject=subject, actor=PERSON)
     version = subscription.version + 1
-    standing = payload.Standing(subscription.id, contact_id, Status.ACTIVE.value, ground, version, subscription.epoch)
+    settings = () if first else (subscription.frequency, subscription.paused_until)
+    standing = payload.Standing(
+        subscription.id, contact_id, Status.ACTIVE.value, ground, version, subscription.epoch, *settings
+    )
     held = consents.of_contact(session, controller_id, contact_id)
     # What an earlier question of these gave already belongs to that act.
     given = {item.purpose_id for item in question.asked}

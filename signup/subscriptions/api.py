@@ -68,6 +68,11 @@ class Subscription(Struct):
     proof_url: str
     list_unsubscribe: Annotated[str, Meta(description="The value of a List-Unsubscribe header, ready to use.")]
     list_unsubscribe_post: str
+    frequency: Annotated[str, Meta(description="How often the person wants to hear from you: all or monthly.")]
+    paused_until: Annotated[
+        datetime | None, Meta(description="Send nothing before; the consent goes on. A time that is over is no pause.")
+    ]
+    preferences_url: Annotated[str, Meta(description="Where the person sets topics, frequency and pause.")]
 
 
 @api.operation(blueprint, "GET", "/subscriptions", scope="subscriptions.read")
@@ -134,4 +139,7 @@ def _shown(row: Row) -> Subscription:
         proof_url=row.proof_url,
         list_unsubscribe=row.list_unsubscribe,
         list_unsubscribe_post=row.list_unsubscribe_post,
+        frequency=row.frequency.value,
+        paused_until=row.paused_until,
+        preferences_url=row.preferences_url,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,12 +17,13 @@ from signup.contacts.models import Contact
 from signup.core.db import Session
 from signup.core.errors import NotFound
 from signup.core.signing import token_hash
-from signup.core.values import PERSON, Actor, ClientInfo, EmailAddress, mask
+from signup.core.values import PERSON, Actor, ClientInfo, EmailAddress, mask, rfc3339
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, client_fields, count_hit, publish, record
 from signup.mail.models import Message, MessageState
 from signup.purposes.actions import ControllerView, get_controller
 from signup.subscriptions import payload, rules
+from signup.subscriptions.links import UNSUBSCRIBE
 from signup.subscriptions.models import Confirmation, Subscription
 from signup.subscriptions.states import ConfirmationState, EndReason, Ground, Status
 from signup.suppression import actions as suppression
@@ -194,24 +195,60 @@ def end_topic(
     Returns:
         Whether anything changed.
     """
-    if scope.state is not ConsentState.GIVEN:
+    return end_topics(session, order, [scope], ending, client=client, actor=actor, now=now)
+
+
+def end_topics(
+    session: Session,
+    order: Order,
+    scopes: Sequence[Held],
+    ending: Ending,
+    *,
+    client: ClientInfo | None,
+    actor: Actor = PERSON,
+    now: datetime,
+) -> bool:
+    """These topics have ended, as one act; with the last one the whole subscription ends.
+
+    Returns:
+        Whether anything changed.
+    """
+    given = [item for item in scopes if item.state is ConsentState.GIVEN]
+    if not given:
         return False
-    if len(order.given) == 1:
+    if len(given) == len(order.given):
         return end(session, order, ending, client=client, actor=actor, now=now)
     subscription = order.subscription
     controller_id, contact_id = subscription.controller_id, subscription.contact_id
-    consents.withdraw(session, controller_id, contact_id, [scope.purpose_id], ending.by, now=now)
+    purpose_ids = [item.purpose_id for item in given]
+    consents.withdraw(session, controller_id, contact_id, purpose_ids, ending.by, now=now)
     session.change(Subscription, {"id": subscription.id}, {"version": subscription.version + 1, "updated_at": now})
     fields = {
         "subscription": subscription.id,
         "reason": ending.reason.value,
         "method": ending.by,
-        "purposes": [scope.slug],
+        "purposes": [item.slug for item in given],
         **client_fields(client),
     }
-    change = _Change(subscription.status, [scope], fields, {"reason": ending.reason.value})
+    change = _Change(subscription.status, given, fields, {"reason": ending.reason.value})
     _tell(session, order, (EventType.SUBSCRIPTION_UPDATED, EventType.CONSENT_WITHDRAWN), change, actor=actor, now=now)
     return True
+
+
+def tell_settings(
+    session: Session, order: Order, settings: Mapping[str, Any], *, client: ClientInfo, now: datetime
+) -> None:
+    """Frequency and pause, as they are from now on, are on record and told to the outside."""
+    until = settings["paused_until"]
+    fields = {
+        "subscription": order.subscription.id,
+        "method": rules.BY_PAGE,
+        "frequency": settings["frequency"].value,
+        "paused_until": rfc3339(until) if until else "",
+        **client_fields(client),
+    }
+    change = _Change(order.subscription.status, [], fields, {"reason": "preferences"}, settings=settings)
+    _tell(session, order, (EventType.SUBSCRIPTION_UPDATED,), change, actor=PERSON, now=now)
 
 
 def undoable(order: Order, scope: Held | None, *, now: datetime) -> list[Held]:
@@ -262,15 +299,18 @@ def undo(session: Session, order: Order, scope: Held | None, *, client: ClientIn
     return True
 
 
-def note_opening(session: Session, ident: bytes, *, method: str, client: ClientInfo, now: datetime) -> None:
-    """The opening of an unsubscribe link is on record, the first fifty one by one. No state changes."""
+def note_opening(
+    session: Session, ident: bytes, purpose: str = UNSUBSCRIBE, *, method: str, client: ClientInfo, now: datetime
+) -> None:
+    """The opening of an unsubscribe or preferences link is on record, the first fifty one by one. No state changes."""
     found = behind_link(session, ident, lock=False)
-    if found is None or count_hit(session, token_hash(ident)) > rules.OPENINGS_TOLD:
+    counted = ident if purpose == UNSUBSCRIBE else purpose.encode() + ident
+    if found is None or count_hit(session, token_hash(counted)) > rules.OPENINGS_TOLD:
         return
     order, scope = found
     fields = {
         "subscription": order.subscription.id,
-        "purpose_of_link": f"unsubscribe {scope.topic}" if scope else "unsubscribe",
+        "purpose_of_link": f"{purpose} {scope.topic}" if scope else purpose,
         "method": method,
         "scanner": rules.looks_like_scanner(method, client.user_agent, None),
         **client_fields(client),
@@ -288,6 +328,7 @@ class _Change:
     extra: dict[str, Any]
     outside: bool = True  # whether endpoints are told
     unconfirmed: bool = False  # nobody confirmed the address, so it does not leave the system
+    settings: Mapping[str, Any] = field(default_factory=dict)  # frequency and pause, where they change
 
 
 def _tell(
@@ -303,6 +344,7 @@ def _tell(
         ground.value if ground else None,
         subscription.version + 1,
         subscription.epoch,
+        **{"frequency": subscription.frequency, "paused_until": subscription.paused_until, **change.settings},
     )
     held = consents.of_contact(session, controller_id, standing.contact_id)
     changed = {item.purpose_id for item in change.about}

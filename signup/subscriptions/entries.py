@@ -26,7 +26,7 @@ from signup.purposes import actions as purposes
 from signup.purposes.models import LegalBasis
 from signup.subscriptions import endings, links, payload, presses, requests
 from signup.subscriptions.models import Subscription
-from signup.subscriptions.states import EndReason, Ground, Status
+from signup.subscriptions.states import EndReason, Frequency, Ground, Status
 
 GROUNDS = {LegalBasis.CONTRACT: Ground.CONTRACT, LegalBasis.SOFT_OPT_IN: Ground.SOFT_OPT_IN}
 
@@ -230,10 +230,14 @@ def _activated(
     changes: dict[str, Any] = {"version": version, "updated_at": now}
     was_active = held.status is Status.ACTIVE
     if not was_active:
-        changes |= {"status": Status.ACTIVE, "ground": ground, "activated_at": now, "ended_at": None}
+        fresh = {"frequency": Frequency.ALL, "paused_until": None}
+        changes |= {"status": Status.ACTIVE, "ground": ground, "activated_at": now, "ended_at": None, **fresh}
     session.change(Subscription, {"id": held.id}, changes)
     stands_on = (held.ground if was_active else None) or ground
-    standing = payload.Standing(held.id, found.contact_id, Status.ACTIVE.value, stands_on.value, version, held.epoch)
+    settings = (held.frequency, held.paused_until) if was_active else ()
+    standing = payload.Standing(
+        held.id, found.contact_id, Status.ACTIVE.value, stands_on.value, version, held.epoch, *settings
+    )
     kind = EventType.SUBSCRIPTION_UPDATED if was_active else EventType.SUBSCRIPTION_ACTIVATED
     return _Step(kind, standing, act_id)
 

@@ -9,6 +9,7 @@ from signup.core.db import Session
 CONFIRM = "confirm"
 NOT_ME = "not-me"
 CODE = "code"
+PREFERENCES = "preferences"
 UNSUBSCRIBE = consents.LINK_PURPOSE
 ONE_CLICK = "List-Unsubscribe=One-Click"
 
@@ -29,6 +30,15 @@ def code_url(session: Session, ident: bytes) -> str:
 def unsubscribe_id(session: Session, subscription_id: str, epoch: int) -> bytes:
     """The id behind the link that ends everything; derivable for as long as the epoch lasts."""
     return session.keys.derived_id(UNSUBSCRIBE, subscription_id, epoch)
+
+
+def preferences_url(session: Session, ident: bytes) -> str:
+    """Where topics, frequency and pause are set.
+
+    Args:
+        ident: of the link that ends everything: both stand for the subscription, and go with its epoch.
+    """
+    return f"{session.config.public_url}/preferences/{session.keys.token(PREFERENCES, ident)}"
 
 
 def unsubscribe_url(session: Session, subscription_id: str, epoch: int, topic: str | None = None) -> str:
@@ -53,8 +63,17 @@ def list_unsubscribe(session: Session, subscription_id: str, epoch: int, topic: 
 
     Rule: RFC 8058 3.1, exactly one HTTPS URI; RFC 2369 2, the first that a mail client can use.
     """
-    ident = _id(session, subscription_id, epoch, topic)
+    return _header(session, _id(session, subscription_id, epoch, topic))
+
+
+def _header(session: Session, ident: bytes) -> str:
     mailbox = session.config.intake.unsubscribe_mailbox
     if mailbox is None:
         return f"<{_url(session, ident)}>"
     return f"<{_url(session, ident)}>, <mailto:{plus.with_token(mailbox, plus.spelled(ident))}?subject=unsubscribe>"
+
+
+def of_all(session: Session, subscription_id: str, epoch: int) -> tuple[str, str]:
+    """The header value that ends everything, and the URL of the preferences; their id is derived once."""
+    ident = unsubscribe_id(session, subscription_id, epoch)
+    return _header(session, ident), preferences_url(session, ident)

@@ -18,7 +18,7 @@ from signup.core.values import EmailAddress
 from signup.purposes.models import Purpose
 from signup.subscriptions import links, payload
 from signup.subscriptions.models import Subscription
-from signup.subscriptions.states import Ground, Status
+from signup.subscriptions.states import Frequency, Ground, Status
 
 STATUSES = {item.value: item for item in Status}
 
@@ -43,6 +43,9 @@ class Row:
     proof_url: str
     list_unsubscribe: str
     list_unsubscribe_post: str
+    frequency: Frequency
+    paused_until: datetime | None
+    preferences_url: str
 
     @property
     def confirmed_at(self) -> datetime | None:
@@ -69,6 +72,8 @@ _COLUMNS = (
     Subscription.ended_at,
     Contact.origin,
     Contact.legal_basis,
+    Subscription.frequency,
+    Subscription.paused_until,
 )
 
 
@@ -135,6 +140,7 @@ def _rows(session: Session, rows: Sequence[Any]) -> list[Row]:
 def _row(session: Session, row: Any, given: Sequence[Any]) -> Row:
     # What the person agreed to last says more than how the contact first came in.
     basis = given[0] if given else row
+    list_unsubscribe, preferences_url = links.of_all(session, row.id, row.epoch)
     return Row(
         id=row.id,
         contact_id=row.contact_id,
@@ -150,8 +156,11 @@ def _row(session: Session, row: Any, given: Sequence[Any]) -> Row:
         origin=basis.origin,
         legal_basis=basis.legal_basis,
         proof_url=payload.proof_url(session, row.contact_id),
-        list_unsubscribe=links.list_unsubscribe(session, row.id, row.epoch),
+        list_unsubscribe=list_unsubscribe,
         list_unsubscribe_post=links.ONE_CLICK,
+        frequency=row.frequency,
+        paused_until=row.paused_until,
+        preferences_url=preferences_url,
     )
 
 
@@ -173,6 +182,8 @@ class Line(NamedTuple):
     proof_url: str
     list_unsubscribe: str
     list_unsubscribe_post: str
+    frequency: str
+    paused_until: str | None
 
 
 def _text(column: Any) -> Any:
@@ -193,6 +204,8 @@ _LINE = (
         Rfc3339(Subscription.ended_at),
         _text(Contact.origin),
         Contact.legal_basis,
+        _text(Subscription.frequency),
+        Rfc3339(Subscription.paused_until),
     )
     .join(Contact, Contact.id == Subscription.contact_id)
     .where(Subscription.controller_id == bindparam("controller_id"), Subscription.id > bindparam("after"))
@@ -230,7 +243,21 @@ def lines(
 
 
 def _line(session: Session, row: Sequence[Any], given: Sequence[Sequence[Any]]) -> Line:
-    ident, contact_id, email, status, ground, end_reason, epoch, requested, activated, ended, origin, basis = row
+    (
+        ident,
+        contact_id,
+        email,
+        status,
+        ground,
+        end_reason,
+        epoch,
+        requested,
+        activated,
+        ended,
+        origin,
+        basis,
+        *settings,
+    ) = row
     return Line(
         ident,
         contact_id,
@@ -248,6 +275,7 @@ def _line(session: Session, row: Sequence[Any], given: Sequence[Sequence[Any]]) 
         payload.proof_url(session, contact_id),
         links.list_unsubscribe(session, ident, epoch),
         links.ONE_CLICK,
+        *settings,
     )
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Boolean, ForeignKey, Index, Integer, LargeBinary, String,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from signup.core.db import Base, Choice, Json, UtcDateTime
-from signup.subscriptions.states import ConfirmationState, EndReason, Ground, Status
+from signup.subscriptions.states import ConfirmationState, EndReason, Frequency, Ground, Status
 
 # The people whose data goes soon. Queries spell it like this, or SQLite does not use the index.
 NEVER_CONFIRMED = "status IN ('expired', 'refused') AND activated_at IS NULL"
@@ -41,6 +41,8 @@ class Subscription(Base):
     version: Mapped[int] = mapped_column(Integer)
     epoch: Mapped[int] = mapped_column(Integer)  # raising it revokes all mailed links
     link_hash: Mapped[bytes] = mapped_column(LargeBinary)  # of the link that ends everything
+    frequency: Mapped[Frequency] = mapped_column(Choice(Frequency), server_default=Frequency.ALL.value)
+    paused_until: Mapped[datetime | None] = mapped_column(UtcDateTime)  # a time that is over is no pause
     requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
     activated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

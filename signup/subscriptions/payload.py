@@ -13,6 +13,7 @@ from signup.consents.models import ConsentState
 from signup.core.db import Session
 from signup.core.values import rfc3339
 from signup.subscriptions import links
+from signup.subscriptions.states import Frequency
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Standing:
     ground: str | None
     version: int
     epoch: int
+    frequency: Frequency = Frequency.ALL
+    paused_until: datetime | None = None
 
 
 def act_text_sha256(texts: Sequence[str]) -> str:
@@ -68,13 +71,17 @@ def _time(moment: datetime | None) -> str | None:
 
 def subscription(session: Session, standing: Standing) -> dict[str, Any]:
     """The subscription with header values that a sender can use as they are."""
+    list_unsubscribe, preferences_url = links.of_all(session, standing.id, standing.epoch)
     return {
         "id": standing.id,
         "status": standing.status,
         "ground": standing.ground,
         "version": standing.version,
-        "list_unsubscribe": links.list_unsubscribe(session, standing.id, standing.epoch),
+        "frequency": standing.frequency.value,
+        "paused_until": _time(standing.paused_until),
+        "list_unsubscribe": list_unsubscribe,
         "list_unsubscribe_post": links.ONE_CLICK,
+        "preferences_url": preferences_url,
     }
 
 

@@ -24,7 +24,7 @@ from signup.forms import actions as forms
 from signup.forms.rules import FormView
 from signup.purposes.models import LegalBasis
 from signup.subscriptions.models import Confirmation, Submission, Subscription
-from signup.subscriptions.states import ConfirmationState, Ground, Status
+from signup.subscriptions.states import ConfirmationState, Frequency, Ground, Status
 from signup.suppression import actions as suppression
 from signup.suppression.models import Reason
 
@@ -159,6 +159,8 @@ class Known(NamedTuple):
     ground: Ground | None
     version: int
     epoch: int
+    frequency: Frequency
+    paused_until: datetime | None
 
 
 class Question(NamedTuple):
@@ -202,6 +204,8 @@ _STATE = Prepared(
         Subscription.ground,
         Subscription.version,
         Subscription.epoch,
+        Subscription.frequency,
+        Subscription.paused_until,
         Confirmation.id,
         Confirmation.act_id,
         Confirmation.purpose_ids,
@@ -247,14 +251,14 @@ def state_of(session: Session, view: FormView, ask: SignupRequest, contact_id: s
     }
     rows = session.rows(_STATE, values, keep_queue=True)
     first = rows[0]
-    if first[11] != view.stamp:
+    if first[13] != view.stamp:
         raise Outdated("The form has just been changed. Please try again.", retry_after_seconds=1)
     consents_in = {state: frozenset(purpose_id for *_, purpose_id, held in rows if held is state) for state in IN_PLAY}
     return State(
-        subscription=Known(*first[:5]) if first[0] else None,
+        subscription=Known(*first[:7]) if first[0] else None,
         given=consents_in[ConsentState.GIVEN],
         requested=consents_in[ConsentState.REQUESTED],
-        open=Question(*first[5:10]) if first[5] else None,
-        wrapped_key=first[10],
-        suppressed=suppression.reason_of(first[12]),
+        open=Question(*first[7:12]) if first[7] else None,
+        wrapped_key=first[12],
+        suppressed=suppression.reason_of(first[14]),
     )

@@ -168,7 +168,10 @@ def _subscription_requested(
         return _new_subscription(session, view, found, now=now)
     if held.status is Status.ACTIVE:
         ground = held.ground.value if held.ground else None
-        return payload.Standing(held.id, found.contact_id, held.status.value, ground, held.version, held.epoch)
+        settings = (held.frequency, held.paused_until)
+        return payload.Standing(
+            held.id, found.contact_id, held.status.value, ground, held.version, held.epoch, *settings
+        )
     changes = {
         "status": Status.REQUESTED,
         "ground": None,

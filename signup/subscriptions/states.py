@@ -22,6 +22,13 @@ class Ground(Enum):
     CONTRACT = "contract"
 
 
+class Frequency(Enum):
+    """How often a person wants to hear from the sender."""
+
+    ALL = "all"
+    MONTHLY = "monthly"
+
+
 class EndReason(Enum):
     UNSUBSCRIBED = "unsubscribed"
     WITHDRAWN = "withdrawn"

@@ -22,6 +22,7 @@ EMAIL = "anna@kunde.example"
 VISITOR = "127.0.0.9"
 LINKS = (
     f"/confirm/{TOKEN}",
+    f"/code/{TOKEN}",
     f"/not-me/{TOKEN}",
     f"/unsubscribe/{TOKEN}",
     f"/unsubscribe/{TOKEN}?from=mail",

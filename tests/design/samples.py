@@ -146,6 +146,25 @@ def _unsubscribe(locale: str, state: str, **changes: Any) -> dict[str, Any]:
     }
 
 
+def _preferences(locale: str, state: str = "active", **changes: Any) -> dict[str, Any]:
+    first, second = PURPOSES[locale]
+    return {
+        "state": state,
+        "address": "a•••@beispiel.example",
+        "topics": [{**first, "on": True}, {**second, "on": False}],
+        "waiting": [],
+        "frequency": "all",
+        "paused_until": None,
+        "pauses": (30, 60, 90),
+        "nonce": NONCE,
+        "action": "/preferences/token",
+        "form_url": "/f/demo-de",
+        "saved": False,
+        "again": False,
+        **changes,
+    }
+
+
 def _not_me(state: str, **changes: Any) -> dict[str, Any]:
     return {
         "state": state,
@@ -201,6 +220,14 @@ def public_pages(locale: str) -> dict[str, tuple[str, dict[str, Any]]]:
         "pending-strict": ("forms/pending.html", _pending(WHEN, strict=True)),
         "code": ("subscriptions/code.html", _code(locale)),
         "code-wrong": ("subscriptions/code.html", _code(locale, wrong=True, tries_left=1)),
+        "preferences": ("subscriptions/preferences.html", _preferences(locale)),
+        "preferences-saved": (
+            "subscriptions/preferences.html",
+            _preferences(locale, saved=True, paused_until=LATER, frequency="monthly", waiting=PURPOSES[locale][1:]),
+        ),
+        "preferences-again": ("subscriptions/preferences.html", _preferences(locale, again=True)),
+        "preferences-inactive": ("subscriptions/preferences.html", _preferences(locale, "inactive")),
+        "preferences-unknown": ("subscriptions/unknown.html", {"controller": None}),
         "confirm-young": (confirm, _confirm(locale, "open", young=True)),
         "confirm-bare": (confirm, _confirm(locale, "expired", may_resend=False, **bare)),
         "confirmed-bare": (confirm, _confirm(locale, "confirmed", **bare)),

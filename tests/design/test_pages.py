@@ -12,7 +12,9 @@ from jinja2 import StrictUndefined
 from tests.design.conftest import STATIC, TEMPLATES, Renderer, pages
 
 CASES = [(language, name) for language in ("de", "en") for name in pages(language)]
-TOKEN_PAGES = [case for case in CASES if case[1].startswith(("confirm", "not-me", "unsubscribe", "pending", "code"))]
+TOKEN_PAGES = [
+    case for case in CASES if case[1].startswith(("confirm", "not-me", "unsubscribe", "pending", "code", "preferences"))
+]
 
 
 class Page(HTMLParser):

@@ -59,6 +59,7 @@ def world(
         "confirm": bert.confirm_url.rpartition("/")[2],
         "code": token_for("code", bert.confirm_url),
         "not-me": bert.not_me_url.rpartition("/")[2],
+        "preferences": token_for("preferences", anna.unsubscribe_url),
         "unsubscribe": anna.unsubscribe_url.rpartition("/")[2],
         "pending": pending,
         "logo": picture,

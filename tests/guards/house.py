@@ -39,7 +39,12 @@ ASSEMBLY = ("app", "wiring", "worker", "cli", "demo", "devserver", "models")
 HTTP_NAMES = ("public", "api", "console")
 # The development mailbox has an audience of its own; the visitor's pages of subscriptions are more than one file holds;
 # what pages of other sites load is no page of ours.
-HTTP_MODULES = ("signup.mail.mailbox", "signup.subscriptions.inbox", "signup.forms.embeds")
+HTTP_MODULES = (
+    "signup.mail.mailbox",
+    "signup.subscriptions.inbox",
+    "signup.subscriptions.choices",
+    "signup.forms.embeds",
+)
 
 CORE, MECHANISM, FEATURE, GLUE, HTTP, TOP = range(6)
 

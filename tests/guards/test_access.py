@@ -33,6 +33,8 @@ PUBLIC: dict[str, str] = {
     "embeds.qr_svg": "a picture of the form's own address",
     "embeds.qr_png": "a picture of the form's own address",
     "embeds.count_view": "one more in a number",
+    "preferences.show": "a mailed token",
+    "preferences.change": "a mailed token and a page nonce",
     "subscriptions.show_confirm": "a mailed token",
     "subscriptions.confirm": "a mailed token and a page nonce",
     "subscriptions.show_not_me": "a mailed token",

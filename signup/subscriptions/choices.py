@@ -1,0 +1,106 @@
+"""The page behind a link to preferences: less, a pause, or nothing any more."""
+
+from __future__ import annotations
+
+from flask import Blueprint, abort, g, redirect, request
+from werkzeug.wrappers import Response
+
+from signup.core.db import reading, transaction
+from signup.core.values import utc_now
+from signup.subscriptions import endings, links, preferences
+from signup.subscriptions.preferences import PAUSE_DAYS, Choices
+from signup.subscriptions.rules import BY_PAGE
+from signup.subscriptions.states import EndReason
+from signup.web.request import client_info, speak
+from signup.web.token_pages import fresh, itself, keys, note, page, protect
+
+blueprint = Blueprint("preferences", __name__)
+protect(blueprint)
+
+# After the question mark: the page says that its button was pressed.
+SAVED = "saved"
+
+
+@blueprint.get("/preferences/<token>")
+def show(token: str) -> Response:
+    ident = keys().open_token(links.PREFERENCES, token)
+    if ident is None:
+        return _unknown()
+    _note_opening(ident)
+    return _preferences_page(ident)
+
+
+@blueprint.post("/preferences/<token>")
+def change(token: str) -> Response:
+    ident = keys().open_token(links.PREFERENCES, token)
+    if ident is None:
+        return _unknown()
+    if not fresh(links.PREFERENCES, ident):
+        _note_opening(ident)
+        return _preferences_page(ident, again=True)
+    if request.form.get("leave"):
+        return _leave(ident)
+    wish = preferences.read_wish(
+        request.form.getlist("topic"), request.form.get("frequency", ""), request.form.get("pause", "?")
+    )
+    if wish is None:
+        return _preferences_page(ident, again=True)
+    with transaction() as session:
+        saved = preferences.save(session, ident, wish, client=client_info(request), now=utc_now())
+    return _unknown() if saved is None else itself(SAVED)
+
+
+def _unknown() -> Response:
+    """What a forged link and a revoked one get alike."""
+    return page("subscriptions/unknown.html", 404, controller=None)
+
+
+def _note_opening(ident: bytes) -> None:
+    method, client, now = request.method, client_info(request), utc_now()
+    note(lambda session: endings.note_opening(session, ident, links.PREFERENCES, method=method, client=client, now=now))
+
+
+def _leave(ident: bytes) -> Response:
+    """Everything ends, as on the page of the unsubscribe link, which shows it and takes it back."""
+    ending = endings.Ending(EndReason.UNSUBSCRIBED, BY_PAGE)
+    with transaction() as session:
+        found = endings.behind_link(session, ident)
+        if found is None:
+            abort(404)
+        endings.end(session, found[0], ending, client=client_info(request), now=utc_now())
+    return redirect(f"/unsubscribe/{keys().token(links.UNSUBSCRIBE, ident)}", 303)
+
+
+def _preferences_page(ident: bytes, *, again: bool = False) -> Response:
+    now = utc_now()
+    with reading() as session:
+        found = preferences.look(session, ident)
+    if found is None:
+        return _unknown()
+    _speak(found)
+    order = found.order
+    return page(
+        "subscriptions/preferences.html",
+        422 if again else 200,
+        state="active" if found.active else "inactive",
+        controller=order.controller,
+        address=order.masked,
+        topics=[{**item.shown(order.locale), "on": True} for item in order.given]
+        + [{**item, "on": False} for item in found.offered],
+        waiting=[item.shown(order.locale) for item in found.asked],
+        frequency=order.subscription.frequency.value,
+        paused_until=preferences.paused(order, now=now),
+        pauses=PAUSE_DAYS,
+        nonce=keys().page_nonce(links.PREFERENCES, ident, now),
+        action=request.path,
+        form_url=f"/f/{found.form.slug}" if found.form and not found.form.closed else None,
+        saved=SAVED in request.args,
+        again=again,
+    )
+
+
+def _speak(found: Choices) -> None:
+    """The language of the person; the form they came from also says how it addresses them."""
+    if found.form is not None and found.form.locale == found.order.locale:
+        speak(found.form)
+    g.locale, g.timezone = found.order.locale, found.order.controller.timezone
