@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from werkzeug.datastructures import MultiDict
 
 from signup.core.errors import NotFound
 from signup.forms.rules import FormView, SignupForm
+from signup.purposes import colours
 
 FOLDER = Path(__file__).parents[1] / "static" / "embed"
 # What was given out under a version stays as it is: pages hold its hash. Tests hold the recorded hashes.
@@ -43,6 +45,8 @@ _NEEDS: Mapping[Kind, tuple[str, ...]] = {
     "qr": ("img-src",),
     "wordpress": _SCRIPTED,
 }
+# The colour that embed.css has by itself.
+OWN_ACCENT = "#0b5d6b"
 # Printed this large at 300 dots an inch, a code is 3 cm wide: read at arm's length.
 QR_SCALE = 10
 # The quiet zone that the standard asks for, in modules.
@@ -77,7 +81,7 @@ def asset(version: str, name: str) -> Asset:
     """
     if version not in VERSIONS or name not in ("embed.js", "embed.css"):
         raise NotFound("There is no such file.")
-    css = _lines((FOLDER / version / "embed.css").read_text(encoding="utf-8"))
+    css = _tight((FOLDER / version / "embed.css").read_text(encoding="utf-8"))
     text = css
     if name == "embed.js":
         script = _lines((FOLDER / version / "embed.js").read_text(encoding="utf-8"))
@@ -92,6 +96,11 @@ def _lines(text: str) -> str:
     """Without indentation and lines of comment: a sixth fewer bytes, and still readable."""
     lines = (line.strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("//"))
+
+
+def _tight(css: str) -> str:
+    """Without the spaces that only people need."""
+    return re.sub(r"([:,]) ", r"\1", re.sub(r"\s*([{};])\s*", r"\1", css)).strip()
 
 
 def channel(major: int) -> Asset:
@@ -110,7 +119,7 @@ def embed(view: FormView, kind: Kind, public_url: str, *, source: str = "") -> E
             script=asset(NEWEST, "embed.js"),
             css=asset(NEWEST, "embed.css"),
             query="?" + urlencode({"src": source}) if source else "",
-            attributes={"data-doi": view.slug} if kind == "script" else {},
+            attributes=_scripted(view) if kind == "script" else {},
             **_part(view, f"{public_url}/f/{view.slug}"),
         )
     return Embed(kind, _plain(html), tuple(f"{directive} {public_url}" for directive in _NEEDS[kind]))
@@ -129,13 +138,12 @@ def link(slug: str, public_url: str, source: str = "") -> str:
 def fragment(view: FormView, public_url: str) -> str:
     """The form as an element puts it into another page."""
     template = "forms/embed/_closed.html" if view.closed else "forms/embed/_form.html"
-    attributes = {"data-doi": view.slug}
-    return render_template(template, attributes=attributes, **_part(view, f"{public_url}/f/{view.slug}"))
+    return render_template(template, attributes=_scripted(view), **_part(view, f"{public_url}/f/{view.slug}"))
 
 
 def frame(view: FormView) -> str:
     """The page inside the frame; without a script its form leads out of the frame."""
-    attributes = {"data-doi": view.slug, "target": "_top"}
+    attributes = {**_scripted(view), "target": "_top"}
     part = _part(view, f"/f/{view.slug}", heading="h1")
     return render_template("forms/frame.html", view=view, version=NEWEST, attributes=attributes, **part)
 
@@ -149,6 +157,20 @@ def frame_policy(view: FormView) -> str:
     )
 
 
+def _scripted(view: FormView) -> dict[str, str]:
+    """What the script reads of a form: its name, and which names of the page's address it may take along."""
+    taken = " ".join(view.definition["attribution"])
+    return {"data-doi": view.slug, **({"data-doi-take": taken} if taken else {})}
+
+
+def _accent(view: FormView) -> str | None:
+    """Button, pressed button and its text, on light; on dark. None: the colours that the stylesheet has."""
+    if view.accent == OWN_ACCENT:
+        return None
+    found = colours.theme(view.accent)
+    return ";".join(" ".join((palette.accent, palette.strong, palette.on)) for palette in (found.light, found.dark))
+
+
 def _part(view: FormView, action: str, heading: str = "h2") -> dict[str, object]:
     """What `forms/embed/_form.html` reads."""
     return {
@@ -160,6 +182,7 @@ def _part(view: FormView, action: str, heading: str = "h2") -> dict[str, object]
         "locale": view.locale,
         "slug": view.slug,
         "heading": heading,
+        "tint": _accent(view),
     }
 
 

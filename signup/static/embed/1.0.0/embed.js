@@ -1,7 +1,7 @@
 // Enhances sign-up forms where they stand. No dependency, no cookie, no storage, nothing from any other host.
 
 const HOME = import.meta.url.replace(/\/embed\/[^]*/, "");
-const CSS = "@embed.css";
+const SHEET = "@embed.css";
 // After this long the visitor is offered our own page.
 const PATIENCE_MS = 15_000;
 // A proof counts for ten minutes; a new one is ready before that.
@@ -14,7 +14,6 @@ const WORDS = {
     busy: "Wird gesendet …",
     check: (n) => (n > 1 ? `Bitte ${n} Angaben prüfen` : "Bitte eine Angabe prüfen"),
     away: "Keine Antwort. Nichts ist verloren: Alle Angaben stehen noch da.",
-    closed: "Hier sind keine Anmeldungen mehr möglich.",
     go: "Auf der Anmeldeseite weitermachen",
     badge: "Noch nicht fertig",
     title: "Bitte das Postfach öffnen",
@@ -30,7 +29,6 @@ const WORDS = {
     busy: "Sending …",
     check: (n) => (n > 1 ? `Please check ${n} entries` : "Please check one entry"),
     away: "No answer. Nothing is lost: all entries are still there.",
-    closed: "Sign-ups are no longer possible here.",
     go: "Continue on the sign-up page",
     badge: "Not finished yet",
     title: "Please open your mailbox",
@@ -49,7 +47,7 @@ let count = 0;
 const known = new WeakSet();
 
 function style(root) {
-  if (!styles) (styles = new CSSStyleSheet()).replaceSync(CSS);
+  if (!styles) (styles = new CSSStyleSheet()).replaceSync(SHEET);
   if (!root.adoptedStyleSheets.includes(styles)) root.adoptedStyleSheets = [...root.adoptedStyleSheets, styles];
 }
 
@@ -64,6 +62,16 @@ const words = (node) => WORDS[(node.closest("[lang]") || document.documentElemen
 const fire = (node, name, detail) =>
   node.dispatchEvent(new CustomEvent("doi:" + name, { bubbles: true, composed: true, detail }));
 const fresh = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
+
+// The form's own colour, readable on both papers; a property that the host sets goes before it.
+function tint(root) {
+  const colours = root.dataset.doiAccent?.split(/[ ;]/);
+  const both = CSS.supports("color", "light-dark(#000, #fff)");
+  ["accent", "accent-strong", "on-accent"].forEach((name, n) => {
+    const own = colours && (both ? `light-dark(${colours[n]}, ${colours[n + 3]})` : colours[n]);
+    if (own) root.style.setProperty(["--_accent", "--_strong", "--_on"][n], `var(--doi-${name}, ${own})`);
+  });
+}
 
 function hide(form, hidden) {
   form.hidden = hidden;
@@ -142,7 +150,7 @@ function prover(form, say) {
 export function enhance(form) {
   if (known.has(form)) return;
   known.add(form);
-  const status = make("p", { class: "doi-status", role: "status" });
+  const status = make("p", { class: form.dataset.doi ? "doi-status" : "note", role: "status" });
   form.append(status);
   const proof = form.dataset.doiChallenge && prover(form, (text) => (status.textContent = text));
   if (form.hasAttribute("data-doi")) new Embedded(form, status, proof);
@@ -168,6 +176,9 @@ class Embedded {
     this.label = this.button.textContent;
     this.id = `doi-${++count}`;
     style(form.getRootNode());
+    const root = form.closest(".doi");
+    if (root) tint(root);
+    this.take();
     this.mint();
     form.addEventListener("submit", (event) => this.submit(event));
     form.addEventListener("input", () => this.begin(), { once: true });
@@ -176,10 +187,21 @@ class Embedded {
     fire(form, "ready", { form: this.slug });
   }
 
+  hidden(name, value) {
+    let field = this.form.querySelector(`input[name="${name}"]`);
+    if (!field) this.form.prepend((field = make("input", { type: "hidden", name })));
+    field.value = value;
+  }
+
   mint() {
-    let field = this.form.querySelector("input[name=render_id]");
-    if (!field) this.form.prepend((field = make("input", { type: "hidden", name: "render_id" })));
-    field.value = fresh();
+    this.hidden("render_id", fresh());
+  }
+
+  // Where the visitor came from, as far as the form says that it keeps it.
+  take() {
+    const query = new URLSearchParams(location.search);
+    for (const name of (this.form.dataset.doiTake || "").split(" "))
+      if (name && query.get(name)) this.hidden(name, query.get(name).slice(0, 200));
   }
 
   begin() {
@@ -242,7 +264,7 @@ class Embedded {
   clear() {
     for (const node of this.form.querySelectorAll("[aria-invalid]")) {
       node.removeAttribute("aria-invalid");
-      node.removeAttribute("aria-describedby");
+      node.setAttribute("aria-describedby", (node.getAttribute("aria-describedby") || "").replace(/\S*-error$/, ""));
     }
     for (const node of this.form.querySelectorAll(".doi-error, .doi-box")) node.remove();
   }
@@ -278,7 +300,7 @@ class Embedded {
     for (const node of this.form.elements)
       if (node.name === control.name) {
         node.setAttribute("aria-invalid", "true");
-        node.setAttribute("aria-describedby", error.id);
+        node.setAttribute("aria-describedby", `${node.getAttribute("aria-describedby") || ""} ${error.id}`.trim());
       }
     const place = control.closest("fieldset, .doi-field") || control.closest("p, label");
     place ? place.append(error) : control.after(error);
@@ -346,8 +368,8 @@ async function place(slug, root) {
   const found = document.importNode((await fetched(slug)).querySelector(".doi"), true);
   // The same form may stand on the page already.
   const mark = `-${++count}`;
-  for (const node of found.querySelectorAll("[id], [for]"))
-    for (const name of ["id", "for"]) if (node.hasAttribute(name)) node.setAttribute(name, node.getAttribute(name) + mark);
+  for (const name of ["id", "for", "aria-describedby"])
+    for (const node of found.querySelectorAll(`[${name}]`)) node.setAttribute(name, node.getAttribute(name) + mark);
   style(root.getRootNode());
   root.replaceChildren(found);
   const form = found.querySelector("form");

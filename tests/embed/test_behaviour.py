@@ -1,0 +1,308 @@
+"""What the script does where the form stands: errors, waiting, failing, handing over, telling the host."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlalchemy import update
+
+from signup.abuse import challenge
+from signup.core.db import database, reading, transaction
+from signup.core.values import utc_now
+from signup.forms import actions as forms
+from signup.forms import views
+from signup.forms.models import Form
+from tests.embed.conftest import Stage
+from tests.support.waiting import wait_for
+
+pytestmark = pytest.mark.browser
+
+EVENTS = ("ready", "view", "start", "submit", "pending", "error")
+LISTEN = """
+window.seen = [];
+for (const name of %s)
+  document.addEventListener("doi:" + name, (event) => window.seen.push([name, event.target.localName, event.detail]));
+"""
+
+
+def fill(form: Any, email: str = "anna@kundin.example") -> None:
+    form.get_by_label("E-Mail-Adresse").fill(email)
+    form.get_by_label("Produktneuheiten").check()
+
+
+def send(form: Any) -> None:
+    form.get_by_role("button", name="Anmelden", exact=True).click()
+
+
+def focused(page: Page, script: str = "document.activeElement") -> str:
+    return str(page.evaluate(f"{script}.name || {script}.className || {script}.localName"))
+
+
+@pytest.mark.req("F11")
+def test_each_error_is_beside_its_field_and_in_the_summary_when_input_is_wrong(stage: Stage) -> None:
+    with stage.visit() as page:
+        page.goto(stage.embedded("element", "demo-en"))
+        page.get_by_label("E-mail address").fill("anna")
+        page.get_by_role("button", name="Sign up", exact=True).click()
+        summary = page.get_by_role("group", name="Please check 2 entries")
+        expect(summary).to_be_focused()
+        field = page.get_by_label("E-mail address")
+        expect(field).to_have_attribute("aria-invalid", "true")
+        expect(field).to_have_accessible_description("The e-mail address needs an @, as in name@example.org.")
+        expect(field).to_have_value("anna")
+        for box in page.get_by_role("checkbox").all():
+            expect(box).to_have_accessible_description("Please tick what you would like to receive.")
+        before = page.url
+        summary.get_by_role("link").first.click()
+        expect(field).to_be_focused()
+        assert page.url == before, "a host's router must not see a new address"
+        field.fill("anna@kundin.example")
+        page.get_by_label("Product news").check()
+        page.get_by_role("button", name="Sign up", exact=True).click()
+        expect(page.get_by_text("Please open your mailbox")).to_be_visible()
+        expect(page.locator(".doi-error")).to_have_count(0)
+    assert list(stage.pending()) == ["anna@kundin.example"]
+
+
+@pytest.mark.req("F14")
+def test_one_request_is_sent_when_the_button_is_pressed_twice_and_the_page_comes_back(stage: Stage) -> None:
+    with stage.visit() as page:
+        sent: list[Any] = []
+        page.route(f"{stage.url}/f/demo-de", sent.append)
+        page.goto(stage.embedded("script"))
+        fill(page)
+        send(page)
+        button = page.locator("button[type=submit]")
+        expect(button).to_have_text("Wird gesendet …")
+        expect(page.get_by_role("status")).to_have_text("Wird gesendet …")
+        button.click(force=True)
+        button.click(force=True)
+        assert len(sent) == 1
+        page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+        expect(button).to_have_text("Anmelden")
+        expect(button).not_to_have_attribute("aria-disabled", "true")
+        sent.pop().continue_()
+        expect(page.get_by_text("Bitte das Postfach öffnen")).to_be_visible()
+        expect(page.locator(".doi-done")).to_be_focused()
+
+
+def test_a_second_sign_up_is_a_new_one_when_the_address_was_mistyped(stage: Stage) -> None:
+    with stage.visit() as page:
+        page.goto(stage.embedded("script"))
+        first = page.locator("input[name=render_id]").input_value()
+        fill(page, "ana@kundin.example")
+        send(page)
+        page.get_by_role("button", name="Zurück zum Formular").click()
+        expect(page.get_by_label("E-Mail-Adresse")).to_be_focused()
+        assert len(first) == 32
+        assert page.locator("input[name=render_id]").input_value() != first
+        page.get_by_label("E-Mail-Adresse").fill("anna@kundin.example")
+        send(page)
+        expect(page.get_by_text("Bitte das Postfach öffnen")).to_be_visible()
+    assert stage.pending().keys() == {"ana@kundin.example", "anna@kundin.example"}
+
+
+@pytest.mark.req("F11")
+def test_our_own_page_is_offered_with_the_values_when_nobody_answers_for_fifteen_seconds(stage: Stage) -> None:
+    with stage.visit() as page:
+        page.clock.install()
+        page.goto(stage.embedded("element"))
+        page.route(f"{stage.url}/f/demo-de", lambda _route: None)
+        fill(page)
+        send(page)
+        expect(page.locator("form")).to_have_attribute("aria-busy", "true")
+        page.clock.fast_forward(14_000)
+        expect(page.locator("form")).to_have_attribute("aria-busy", "true")
+        page.clock.fast_forward(2_000)
+        expect(page.get_by_role("group", name="Keine Antwort.")).to_be_focused()
+        expect(page.get_by_label("E-Mail-Adresse")).to_have_value("anna@kundin.example")
+        page.unroute_all(behavior="ignoreErrors")
+        page.get_by_role("button", name="Auf der Anmeldeseite weitermachen").click()
+        expect(page.locator("h1")).to_have_text("Bitte sehen Sie in Ihr Postfach")
+    assert len(stage.pending()) == 1
+
+
+@pytest.mark.req("F8")
+def test_our_own_page_takes_over_with_the_values_when_the_site_is_not_listed(stage: Stage) -> None:
+    with transaction() as session:
+        session.execute(update(Form).where(Form.slug == "demo-de").values(allowed_origins=["https://shop.example"]))
+    with stage.visit() as page:
+        page.goto(stage.embedded("element"))
+        fill(page)
+        send(page)
+        page.get_by_role("button", name="Auf der Anmeldeseite weitermachen").click()
+        page.wait_for_url(f"{stage.url}/f/demo-de")
+        expect(page.get_by_label("E-Mail-Adresse")).to_have_value("anna@kundin.example")
+        expect(page.get_by_label("Produktneuheiten")).to_be_checked()
+    assert stage.pending() == {}
+
+
+@pytest.mark.req("F19")
+@pytest.mark.parametrize("kind", ["element", "shadow", "iframe"])
+def test_the_host_hears_each_step_and_nothing_typed_when_somebody_signs_up(stage: Stage, kind: str) -> None:
+    with stage.visit() as page:
+        page.add_init_script(LISTEN % json.dumps(EVENTS))
+        if kind == "shadow":
+            made = stage.embed("element")
+            page.goto(stage.host.put("/shadow", made.html.replace("<doi-form", "<doi-form shadow"), ""))
+        else:
+            page.goto(stage.embedded(kind))
+        form = page.frame_locator("iframe") if kind == "iframe" else page
+        send(form)
+        expect(form.locator(".doi-box")).to_be_visible()
+        fill(form)
+        send(form)
+        expect(form.get_by_text("Bitte das Postfach öffnen")).to_be_visible()
+        target = {"element": "form", "shadow": "doi-form", "iframe": "iframe"}[kind]
+
+        def told() -> list[Any]:
+            found: list[Any] = page.evaluate("window.seen")
+            return found if [name for name, _target, _detail in found][-1:] == ["pending"] else []
+
+        seen = wait_for(told, describe="doi:pending at the host")
+        # The frame may be ready before anybody listens, and how long a form is in sight is not ours to say.
+        names = [name for name, _target, _detail in seen if name not in ("ready", "view")]
+        assert names == ["submit", "error", "start", "submit", "pending"]
+        assert {at for _name, at, _detail in seen} == {target}
+        assert all(detail["form"] == "demo-de" for _name, _at, detail in seen)
+        assert "kundin" not in json.dumps(seen)
+        codes = [detail["codes"] for name, _at, detail in seen if name == "error"]
+        assert codes == [["email:required", "purpose:required"]]
+
+
+@pytest.mark.req("F22")
+def test_the_frame_is_as_high_as_its_form_and_obeys_nobody_else_when_shown(stage: Stage) -> None:
+    with stage.visit(viewport={"width": 320, "height": 640}) as page:
+        page.goto(stage.embedded("iframe"))
+        expect(page.frame_locator("iframe").get_by_label("E-Mail-Adresse")).to_be_visible()
+
+        def fits() -> bool:
+            inner = page.frames[1].evaluate("document.documentElement.scrollHeight")
+            return bool(inner > 400 and abs(page.evaluate("+document.querySelector('iframe').height") - inner) <= 1)
+
+        wait_for(fits, describe="a frame as high as its page")
+        before = page.evaluate("document.querySelector('iframe').height")
+        page.evaluate("postMessage({doi: 'height', height: 4000}, '*')")
+        page.evaluate("new Promise(requestAnimationFrame)")
+        assert page.evaluate("document.querySelector('iframe').height") == before
+        assert page.locator("iframe").get_attribute("title") == "Neues aus der Werkstatt"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+@pytest.mark.req("F21")
+def test_the_dialog_closes_by_escape_and_returns_the_focus_when_opened_by_keyboard(stage: Stage) -> None:
+    with stage.visit() as page:
+        page.goto(stage.embedded("popup"))
+        opener = page.get_by_role("button", name="Neues aus der Werkstatt: Anmelden")
+        opener.focus()
+        page.keyboard.press("Space")
+        dialog = page.get_by_role("dialog", name="Neues aus der Werkstatt")
+        expect(dialog).to_be_visible()
+        assert page.evaluate("document.activeElement.closest('dialog') !== null")
+        fill(dialog)
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        expect(opener).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(dialog.get_by_label("E-Mail-Adresse")).to_have_value("anna@kundin.example")
+        dialog.get_by_role("button", name="Schließen").click()
+        expect(dialog).to_be_hidden()
+        assert page.url.startswith(stage.host.url)
+
+
+@pytest.mark.req("F9")
+def test_looks_survive_a_reset_follow_properties_and_the_hosts_scheme_when_styled(stage: Stage) -> None:
+    reset = "<style>*,::before{margin:0;padding:0;border:0;font:inherit} button{all:unset} label{float:left}</style>"
+    with stage.visit(color_scheme="dark") as page:
+        page.goto(stage.host.put("/reset", reset + stage.embed("element").html, ""))
+        button, field = page.locator("button[type=submit]"), page.get_by_label("E-Mail-Adresse")
+        for part in (button, field):
+            box = part.bounding_box()
+            assert box
+            assert box["height"] >= 44
+            assert box["width"] > 200
+        assert button.evaluate("node => getComputedStyle(node).backgroundColor") == "rgb(92, 194, 210)"
+        page.evaluate("document.documentElement.style.setProperty('--doi-accent', 'rgb(1, 2, 3)')")
+        page.evaluate("document.documentElement.style.colorScheme = 'light'")
+        page.evaluate("document.querySelector('meta[name=color-scheme]').remove()")
+        page.mouse.move(0, 0)
+        assert button.evaluate("node => getComputedStyle(node).backgroundColor") == "rgb(1, 2, 3)"
+        assert page.locator(".doi").evaluate("node => getComputedStyle(node).backgroundColor") == "rgb(255, 255, 255)"
+
+
+@pytest.mark.req("F20")
+def test_a_view_is_counted_once_when_the_form_stays_in_sight(stage: Stage) -> None:
+    with stage.visit() as page:
+        page.goto(stage.embedded("element"))
+
+        def counted() -> int:
+            with reading() as session:
+                view = forms.in_force(session, "demo-de")
+                since = utc_now() - timedelta(hours=1)
+                return views.total(session, view.controller.id, view.id, since=since)
+
+        wait_for(counted, describe="a counted view")
+        page.mouse.wheel(0, 2000)
+        page.mouse.wheel(0, -2000)
+        assert counted() == 1
+
+
+@pytest.mark.req("A6")
+def test_the_proof_is_there_before_the_form_is_sent_when_the_form_asks_for_one(stage: Stage) -> None:
+    made = stage.embed("script")
+    snippet = made.html.replace("<form ", '<form data-doi-challenge="/f/demo-de/challenge" ')
+    policy = "; ".join(["default-src 'none'", *made.csp])
+    with stage.visit() as page:
+        sent: list[str] = []
+        page.on("request", lambda request: sent.append(request.url))
+        page.goto(stage.host.put("/proof", snippet, policy))
+        assert not any(url.endswith("/challenge") for url in sent), "nothing is fetched before somebody begins"
+        fill(page)
+        expect(page.get_by_role("status")).to_have_text("Sicherheitsprüfung fertig.", timeout=30_000)
+        proof = page.locator("input[name=altcha]").input_value()
+        with reading() as session:
+            view = forms.in_force(session, "demo-de")
+        keys = database().sessions.kw["keys"]
+        assert challenge.verify(keys, view.id, proof, now=utc_now()) is not None
+        assert challenge.verify(keys, "frm_other", proof, now=utc_now()) is None
+        send(page)
+        expect(page.get_by_text("Bitte das Postfach öffnen")).to_be_visible()
+        assert page.complaints == []  # type: ignore[attr-defined]
+    assert len(stage.pending()) == 1
+
+
+def test_the_form_is_sent_without_a_proof_when_the_puzzle_cannot_be_had(stage: Stage) -> None:
+    made = stage.embed("script")
+    snippet = made.html.replace("<form ", '<form data-doi-challenge="/f/demo-de/nothing" ')
+    with stage.visit() as page:
+        page.goto(stage.host.put("/no-proof", snippet, ""))
+        fill(page)
+        send(page)
+        expect(page.get_by_text("Bitte das Postfach öffnen")).to_be_visible()
+    assert len(stage.pending()) == 1
+
+
+def test_a_link_stays_when_the_form_cannot_be_loaded(stage: Stage) -> None:
+    with stage.visit() as page:
+        html = stage.embed("element").html.replace('form="demo-de"', 'form="gone"')
+        page.goto(stage.host.put("/gone", html, ""))
+        expect(page.get_by_role("link", name="Neues aus der Werkstatt: Anmelden")).to_be_visible()
+        assert page.locator("form").count() == 0
+
+
+def test_two_of_the_same_form_stay_apart_when_on_one_page(stage: Stage) -> None:
+    with stage.visit() as page:
+        html = stage.embed("element").html
+        page.goto(stage.host.put("/two", html + html, ""))
+        expect(page.locator("form")).to_have_count(2)
+        ids = page.evaluate("[...document.querySelectorAll('[id]')].map(node => node.id)")
+        assert len(ids) == len(set(ids))
+        page.get_by_label("E-Mail-Adresse").nth(1).fill("anna@kundin.example")
+        page.get_by_label("Einladungen").nth(1).check()
+        page.get_by_role("button", name="Anmelden", exact=True).nth(1).click()
+        expect(page.get_by_text("Bitte das Postfach öffnen")).to_be_visible()
+        expect(page.locator("form:visible")).to_have_count(1)
