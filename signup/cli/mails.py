@@ -6,10 +6,12 @@ import click
 
 from signup.cli.common import BadInput, PlainGroup, controller_named, plain_errors
 from signup.core.db import Session, reading, transaction
-from signup.core.values import EmailAddress, utc_now
+from signup.core.values import LOCALES, EmailAddress, utc_now
 from signup.forms import actions as forms
 from signup.forms import mailing
 from signup.mail import dkim, preview, signing
+from signup.mail.models import NoticeEvery
+from signup.subscriptions import notices
 
 mail = PlainGroup("mail", help="What the mails of a form say.")
 
@@ -52,6 +54,24 @@ def send_test(form: str, address: str, name: str) -> None:
         view, to = forms.in_force(session, form), EmailAddress.parse(address)
         message_id = mailing.send_test(session, view, name, to, anybody=True, now=utc_now())
     click.echo(f"queued as {message_id}")
+
+
+@mail.command("notice")
+@click.argument("controller")
+@click.option("--to", "address", default="", help="Whom to tell; the reply-to address if not given.")
+@click.option(
+    "--every", type=click.Choice([item.value for item in NoticeEvery]), help="How often; shows it if not given."
+)
+@click.option("--locale", type=click.Choice(LOCALES), default="de", show_default=True)
+def notice(controller: str, address: str, every: str | None, locale: str) -> None:
+    """Tell staff of CONTROLLER about new subscribers: each, in a weekly digest, or not at all."""
+    with plain_errors(), transaction() as session:
+        owner = controller_named(session, controller)
+        if every is not None:
+            to = EmailAddress.parse(address or owner.reply_to)
+            notices.choose(session, owner.id, to, NoticeEvery(every), locale, now=utc_now())
+        chosen = notices.chosen(session, owner.id)
+    click.echo(f"{chosen.every.value}\t{chosen.address}\t{chosen.locale}" if chosen else "off")
 
 
 @mail.command("dkim-key")

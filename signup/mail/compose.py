@@ -36,7 +36,18 @@ JOB_SEND = "mail.send"
 # The values that differ between two mails of one skeleton; all else is rendered into it.
 # Seconds belong into evidence, not into a letter; the zone belongs into both.
 LONG_TIME = {"de": ("de", "d. MMMM y, HH:mm z"), "en": ("en_GB", "d MMMM y, HH:mm z")}
-VALUES = ("confirm_url", "code_url", "code", "not_me_url", "unsubscribe_url", "requested_at", "page_host")
+VALUES = (
+    "confirm_url",
+    "code_url",
+    "code",
+    "not_me_url",
+    "unsubscribe_url",
+    "requested_at",
+    "page_host",
+    "count",
+    "period",
+    "subscribers",
+)
 
 
 # How a mail lets its reader confirm.

@@ -59,3 +59,24 @@ class DkimKey(Base):
     selector: Mapped[str] = mapped_column(String(63))
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class NoticeEvery(Enum):
+    """How often staff hear of new subscribers."""
+
+    OFF = "off"
+    EACH = "each"
+    WEEKLY = "weekly"
+
+
+class StaffNotice(Base):
+    """To whom at a controller new subscribers are told, and up to when they have been."""
+
+    __tablename__ = "staff_notice"
+
+    controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"), primary_key=True)
+    address: Mapped[str] = mapped_column(Text)
+    every: Mapped[NoticeEvery] = mapped_column(Choice(NoticeEvery))
+    locale: Mapped[str] = mapped_column(String(10))
+    told_until: Mapped[datetime] = mapped_column(UtcDateTime)
+    sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -180,6 +180,10 @@ def test_placeholders_survive_unchanged_when_rendered_once_for_many_mails(
 def test_both_german_tones_say_the_same_when_compared() -> None:
     compared = 0
     for path in sorted((TEMPLATES / "mail").glob("*/*/de")):
+        if path.parts[-3] == "staff-notice":
+            # It addresses nobody, so one tone is all there is.
+            assert not FORMAL_WORDS.search(path.read_text(encoding="utf-8"))
+            continue
         formal = path.read_text(encoding="utf-8")
         informal = path.with_name("de-informal").read_text(encoding="utf-8")
         told = str(path.relative_to(TEMPLATES))
