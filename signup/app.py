@@ -27,6 +27,7 @@ from signup.eventlog import api as eventlog_api
 from signup.forms import api as forms_api
 from signup.forms import embeds as forms_embeds
 from signup.forms import public as forms_public
+from signup.forms.fields import countries
 from signup.mail import api as mail_api
 from signup.mail import compose, mailbox
 from signup.mail.postman import mail
@@ -140,6 +141,7 @@ def _init_pages(app: Flask) -> None:
     app.jinja_env.filters["datetime"] = _long_time
     app.jinja_env.filters["date"] = _long_date
     app.jinja_env.globals["static_url"] = static_url
+    app.jinja_env.globals["countries"] = countries
     app.jinja_env.globals["theme_url"] = purposes_public.theme_url
     app.context_processor(lambda: {"locale": _locale(), "accent": g.get("accent")})
     app.before_request(_start)

@@ -66,13 +66,18 @@ LEFT_OUT = {
 }
 # Personal columns that are readable in the database. In the data file they are sealed under their owner's key.
 SEALED: dict[str, tuple[str, ...]] = {
-    "contact": ("email", "email_typed", "address_key", "locale", "origin"),
+    "contact": ("email", "email_typed", "address_key", "locale", "origin", "fields"),
     "consent": ("origin",),
     "attempt": ("response_body",),
 }
 # Personal columns that the database holds sealed under their owner's key already.
-SEALED_ALREADY = {("disclosure", "data"), ("publication", "payload"), ("message", "sealed")}
-_BLANKS: dict[str, str] = {"email": "", "email_typed": "", "locale": "en", "origin": "{}"}
+SEALED_ALREADY = {
+    ("disclosure", "data"),
+    ("publication", "payload"),
+    ("message", "sealed"),
+    ("confirmation", "told"),
+}
+_BLANKS: dict[str, str] = {"email": "", "email_typed": "", "locale": "en", "origin": "{}", "fields": "{}"}
 
 
 def file_name(kind: Kind, now: datetime) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, select, update
 
 from signup.contacts.models import Contact, DataKey
 from signup.core.db import Claim, Prepared, Session, claim_of
@@ -160,6 +160,7 @@ class ContactView:
     version: int
     created_at: datetime
     updated_at: datetime
+    fields: dict[str, Any]
 
 
 _VIEW = (
@@ -171,6 +172,7 @@ _VIEW = (
     Contact.version,
     Contact.created_at,
     Contact.updated_at,
+    Contact.fields,
 )
 
 
@@ -205,6 +207,19 @@ def page(
     if email is not None:
         query = query.where(Contact.address_key == address_key(session, controller_id, email))
     return [ContactView(*row) for row in session.execute(query.order_by(Contact.id).limit(limit))]
+
+
+def learn(session: Session, contact_id: str, said: Mapping[str, Any], *, now: datetime) -> dict[str, Any]:
+    """What the person said and confirmed is part of the contact; the newer word counts.
+
+    Returns:
+        All that the contact has said by now.
+    """
+    before = session.scalar(select(Contact.fields).where(Contact.id == contact_id)) or {}
+    values = {"fields": {**before, **said}, "version": Contact.version + 1, "updated_at": now}
+    change = update(Contact).where(Contact.id == contact_id).values(**values)
+    session.execute(change.execution_options(synchronize_session=False))
+    return {**before, **said}
 
 
 def forget(session: Session, contact_ids: Sequence[str]) -> None:

@@ -54,6 +54,7 @@ class Contact(Struct):
     version: int
     created_at: datetime
     updated_at: datetime
+    fields: Annotated[dict[str, Any], Meta(description="What the person said in a form's declared fields, by name.")]
 
 
 class EvidenceFact(Struct):
@@ -142,6 +143,7 @@ def _shown(view: ContactView) -> Contact:
         view.version,
         view.created_at,
         view.updated_at,
+        view.fields,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -76,7 +77,7 @@ def tell_created(
     facts = {"origin": dict(new.origin), "legal_basis": new.legal_basis.value}
     fields = {"email": new.email.typed, "locale": new.locale, **facts, **client_fields(client)}
     event_id = record(session, controller_id, EventType.CONTACT_CREATED, fields, now=now, subject=subject, actor=actor)
-    data = {**_shown(subject.contact_id, new.email.normalised), **facts}
+    data = {**_shown(subject.contact_id, new.email.normalised, {}), **facts}
     publish(session, controller_id, "contact.created", data, now=now, event_id=event_id, subject=subject)
 
 
@@ -96,10 +97,13 @@ def change_locale(
     subject = Subject(contact_id, contacts.open_key(session, contact_id))
     fields = {"locale": locale}
     event_id = record(session, controller_id, EventType.CONTACT_UPDATED, fields, now=now, subject=subject, actor=actor)
-    data = {**_shown(contact_id, before.email), "locale": locale}
+    data = {**_shown(contact_id, before.email, before.fields), "locale": locale}
     publish(session, controller_id, "contact.updated", data, now=now, event_id=event_id, subject=subject)
     return contacts.get(session, controller_id, contact_id)
 
 
-def _shown(contact_id: str, email: str) -> dict[str, Any]:
-    return {"contact": {"id": contact_id, "email": email, "external_ids": {}}, "field_locks": []}
+def _shown(contact_id: str, email: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "contact": {"id": contact_id, "email": email, "external_ids": {}, "fields": dict(fields)},
+        "field_locks": [],
+    }

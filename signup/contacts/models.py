@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, String, Text
+from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from signup.core.db import Base, Json, UtcDateTime
@@ -26,6 +26,9 @@ class Contact(Base):
     locale: Mapped[str] = mapped_column(String(10), info={"personal": "language of the form"})
     origin: Mapped[dict[str, Any]] = mapped_column(Json, info={"personal": "how the contact came about"})
     legal_basis: Mapped[str] = mapped_column(String(20))
+    fields: Mapped[dict[str, Any]] = mapped_column(
+        Json, server_default=text("'{}'"), info={"personal": "what the person said in declared fields"}
+    )
     version: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)

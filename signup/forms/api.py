@@ -28,12 +28,23 @@ class FormPurpose(Struct):
     text_sha256: str
 
 
+class FieldOption(Struct):
+    value: str
+    label: str
+
+
 class FormField(Struct):
+    """A field of the form by the name under which it is sent."""
+
     name: str
     type: str
     label: str
     required: bool
     repeated: bool
+    purpose: Annotated[str | None, Meta(description="Why a declared field is asked for.")] = None
+    max_length: int | None = None
+    autocomplete: str | None = None
+    options: list[FieldOption] = []
 
 
 class Form(Struct):
@@ -96,6 +107,20 @@ def _shown(view: FormView, public_url: str) -> Form:
         for item in view.purposes
     ]
     label = str(view.definition["email_label"])
+    declared = [
+        FormField(
+            item["name"],
+            item["type"],
+            item["label"],
+            required=item["required"],
+            repeated=False,
+            purpose=item["purpose"],
+            max_length=item["max_length"] if item["type"] == "text" else None,
+            autocomplete=item["autocomplete"],
+            options=[FieldOption(option["value"], option["label"]) for option in item["options"]],
+        )
+        for item in view.fields
+    ]
     return Form(
         slug=view.slug,
         version=view.version,
@@ -106,7 +131,8 @@ def _shown(view: FormView, public_url: str) -> Form:
         url=f"{public_url}/f/{view.slug}",
         purposes=boxes,
         fields=[
-            FormField("email", "email", label, required=True, repeated=False),
+            FormField("email", "email", label, required=True, repeated=False, autocomplete="email"),
+            *declared,
             FormField("purpose", "checkbox", "", required=True, repeated=True),
         ],
     )

@@ -33,9 +33,27 @@ def messages(errors: Sequence[FieldError]) -> list[dict[str, str]]:
         ("origin", "unlisted"): _("Please check your entries and send the form from this page."),
     }
     return [
-        {"field": error.field, "code": error.code, "message": texts.get((error.field, error.code), error.code)}
+        {
+            "field": error.field,
+            "code": error.code,
+            "message": texts.get((error.field, error.code)) or _of_declared(error) or error.code,
+        }
         for error in errors
     ]
+
+
+def _of_declared(error: FieldError) -> str | None:
+    """The message for a field that staff declared: it names the field, since the summary stands above all."""
+    texts = {
+        "required": _("Please fill in “%(label)s”."),
+        "unticked": _("Please tick “%(label)s”."),
+        "unchosen": _("Please choose one of the options of “%(label)s”."),
+        "too_long": _("“%(label)s” is too long. Please shorten it."),
+        "no_date": _("“%(label)s” needs a date, with day, month and year."),
+        "no_number": _("“%(label)s” needs a telephone number, as in +49 30 123456."),
+    }
+    found = texts.get(error.code)
+    return found % {"label": error.label} if found and error.label else None
 
 
 def form_page(
@@ -48,12 +66,13 @@ def form_page(
     notice: str | None = None,
 ) -> str:
     """The form; boxes are ticked only when the visitor ticked them a moment ago."""
+    form = form or SignupForm(formdata=MultiDict())
     return render_template(
         "forms/form.html",
-        form=form or SignupForm(formdata=MultiDict()),
+        form=form,
         definition=view.definition,
         action=action,
-        hidden=dict(hidden),
+        hidden={**form.came_by, **hidden},
         errors=messages(errors),
         notice=notice,
         controller=view.controller,

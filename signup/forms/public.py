@@ -40,7 +40,8 @@ def show(slug: str) -> Response:
     _speak(view)
     if view.closed:
         return _closed(view)
-    html = pages.form_page(view, action=f"/f/{view.slug}", hidden=_hidden(view))
+    form = rules.linked(view, request.args)
+    html = pages.form_page(view, form, action=f"/f/{view.slug}", hidden=_hidden(view))
     return make_response(html)
 
 
@@ -119,6 +120,8 @@ def _ask(view: FormView, checked: rules.Checked, data: MultiDict[str, str], emai
         client=client_info(request),
         origin_header=_short(request.headers.get("Origin"), MAX_PAGE_CHARACTERS),
         page=_page(),
+        fields=checked.fields,
+        attribution=checked.attribution,
     )
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -16,10 +17,13 @@ from wtforms import SelectMultipleField, StringField
 from signup.core.errors import Invalid
 from signup.core.values import EmailAddress
 from signup.eventlog.record import spelled
+from signup.forms import fields
 from signup.purposes.actions import ControllerView
 
 # A render id is a UUID; anything longer is not ours.
 MAX_RENDER_ID = 64
+
+FieldError = fields.FieldError
 
 TONES = ("formal", "informal")
 
@@ -61,6 +65,11 @@ class FormView:
     @cached_property
     def purposes(self) -> list[dict[str, str]]:
         return cast(list[dict[str, str]], self.definition["purposes"])
+
+    @cached_property
+    def fields(self) -> list[dict[str, Any]]:
+        """The fields that this version asks for beside the address."""
+        return cast(list[dict[str, Any]], self.definition["fields"])
 
     @property
     def informal(self) -> bool:
@@ -109,14 +118,11 @@ class FormView:
 class SignupForm(WtForm):  # type: ignore[misc] # WTForms ships no types
     """The fields of every sign-up form; the choices come from the form's version."""
 
+    typed: Mapping[str, str] = MappingProxyType({})  # in the declared fields
+    came_by: Mapping[str, str] = MappingProxyType({})  # attribution, carried on by the page
+
     email = StringField()
     purpose = SelectMultipleField(validate_choice=False)
-
-
-@dataclass(frozen=True)
-class FieldError:
-    field: str
-    code: str
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,8 @@ class Checked:
     errors: tuple[FieldError, ...]
     email: EmailAddress | None
     purposes: tuple[str, ...]
+    fields: Mapping[str, Any] | None = None
+    attribution: Mapping[str, str] | None = None
 
 
 def check(view: FormView, data: MultiDict[str, str]) -> Checked:
@@ -149,7 +157,20 @@ def check(view: FormView, data: MultiDict[str, str]) -> Checked:
         errors.append(FieldError("purpose", "required"))
     elif any(slug not in offered for slug in wanted):
         errors.append(FieldError("purpose", "unknown"))
-    return Checked(form, tuple(errors), email, tuple(slug for slug in offered if slug in wanted))
+    chosen = tuple(slug for slug in offered if slug in wanted)
+    if not view.fields and not view.definition["attribution"]:
+        return Checked(form, tuple(errors), email, chosen)
+    values, form.typed, wrong = fields.told(view.fields, data)
+    form.came_by = fields.attribution(view.definition["attribution"], data)
+    return Checked(form, (*errors, *wrong), email, chosen, values, form.came_by)
+
+
+def linked(view: FormView, query: MultiDict[str, str]) -> SignupForm:
+    """An empty form with what a link to it may bring: never the address, never a ticked box."""
+    form = SignupForm(formdata=MultiDict())
+    form.typed = fields.prefilled(view.fields, query)
+    form.came_by = fields.attribution(view.definition["attribution"], query)
+    return form
 
 
 # What browsers send: international names in their ASCII form, addresses of version 6 without brackets here.

@@ -148,6 +148,7 @@ def expire(session: Session, *, now: datetime) -> int:
     for question in due:
         question.state = ConfirmationState.EXPIRED
         question.closed_at = now
+        question.told = None
     session.flush()
     # Counted from the promise in the mail, not from when a worker came by.
     last = {question.contact_id: question.expires_at for question in due if question.contact_id}
@@ -245,7 +246,7 @@ def forget(session: Session, contact_ids: Sequence[str], reason: str, *, now: da
         update(Message).where(Message.contact_id.in_(ids)).values(sealed=None, reason=None, smtp_reply=None, **nobody),
         update(Confirmation)
         .where(Confirmation.contact_id.in_(ids))
-        .values(subscription_id=None, page_host=None, **nobody),
+        .values(subscription_id=None, page_host=None, told=None, **nobody),
         delete(Submission).where(Submission.contact_id.in_(ids)),
         delete(Consent).where(Consent.contact_id.in_(ids)),
         delete(Subscription).where(Subscription.contact_id.in_(ids)),

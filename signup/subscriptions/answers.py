@@ -22,7 +22,7 @@ from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, client_fields, count_hit, publish, record
 from signup.forms import actions as forms
 from signup.forms.rules import FormView
-from signup.subscriptions import endings, payload, rules, welcoming
+from signup.subscriptions import declared, endings, payload, rules, welcoming
 from signup.subscriptions.models import Confirmation, Subscription
 from signup.subscriptions.rules import Link, NotMe
 from signup.subscriptions.states import ConfirmationState, EndReason, Frequency, Ground, Status
@@ -39,6 +39,7 @@ class Question:
     link: Link
     not_me: NotMe
     email: str | None  # None once the person's data is gone
+    fields: Mapping[str, Any]  # what the contact said in declared fields before
     held: tuple[Held, ...]  # consents of this question's purposes
     subscription: Subscription | None
 
@@ -76,7 +77,7 @@ def look_up(session: Session, hashed: bytes, *, now: datetime, lock: bool = Fals
     found = session.scalars(query.execution_options(populate_existing=True)).first()
     if found is None:
         return None
-    email = owners[0][0] if owners and found.contact_id else None
+    email, fields = owners[0] if owners and found.contact_id else (None, {})
     subscription = None
     held: list[Held] = []
     if email is not None and found.contact_id:
@@ -91,11 +92,11 @@ def look_up(session: Session, hashed: bytes, *, now: datetime, lock: bool = Fals
         now=now,
     )
     view = forms.by_version_id(session, found.form_version_id)
-    return Question(found, view, link, rules.not_me_now(link, found.state), email, tuple(held), subscription)
+    return Question(found, view, link, rules.not_me_now(link, found.state), email, fields, tuple(held), subscription)
 
 
 _OWNER_OF = (
-    select(Contact.email)
+    select(Contact.email, Contact.fields)
     .join(Confirmation, Confirmation.contact_id == Contact.id)
     .where(Confirmation.token_hash == bindparam("token_hash"))
 )
@@ -169,7 +170,9 @@ def confirm_question(
     controller_id, contact_id = confirmation.controller_id, subscription.contact_id
     if not question.asked:
         return _nothing_asked(session, question, now=now)
-    session.change(Confirmation, {"id": confirmation.id}, {"state": ConfirmationState.CONFIRMED, "closed_at": now})
+    session.change(
+        Confirmation, {"id": confirmation.id}, {"state": ConfirmationState.CONFIRMED, "closed_at": now, "told": None}
+    )
     words = {item["id"]: item for item in question.view.purposes}
     answered = consents.Answered(
         confirmation.act_id, confirmation.form_version_id, [item.purpose_id for item in question.asked], words
@@ -200,9 +203,12 @@ def _tell(
     stands_on = Ground.CONFIRMED if first else subscription.ground
     ground = stands_on.value if stands_on else None
     subject = Subject(contact_id, contacts.open_key(session, contact_id))
+    said = declared.opened(session, subject, confirmation.told)
+    known = contacts.learn(session, contact_id, said, now=now) if said else question.fields
     fields = {
         **_link_fields(question),
         **how,
+        "fields": said or None,
         "ground": ground,
         "legal_basis": question.held[0].legal_basis,
         **client_fields(client),
@@ -217,7 +223,7 @@ def _tell(
     # What an earlier question of these gave already belongs to that act.
     given = {item.purpose_id for item in question.asked}
     act = [item for item in held if item.purpose_id in given]
-    data = payload.data(session, standing, question.email, held, act)
+    data = payload.data(session, standing, question.email, held, act, fields=known)
     publish(session, controller_id, kind.value, data, now=now, event_id=event_id, subject=subject)
     if first:
         found = Found(subject, question.email or "", fresh=False)
@@ -228,7 +234,7 @@ def _nothing_asked(session: Session, question: Question, *, now: datetime) -> Li
     """The question is closed: what it asked was given by another one, or is not asked any more."""
     given = any(item.state is ConsentState.GIVEN for item in question.held)
     state = ConfirmationState.CONFIRMED if given else ConfirmationState.CANCELLED
-    session.change(Confirmation, {"id": question.confirmation.id}, {"state": state, "closed_at": now})
+    session.change(Confirmation, {"id": question.confirmation.id}, {"state": state, "closed_at": now, "told": None})
     return Link.CONFIRMED if given else Link.CANCELLED
 
 
@@ -296,7 +302,7 @@ def _close_questions(session: Session, contact_id: str, state: ConfirmationState
             Confirmation.contact_id == contact_id,
             (Confirmation.state == ConfirmationState.OPEN) | (Confirmation.id == this),
         )
-        .values(state=state, closed_at=now)
+        .values(state=state, closed_at=now, told=None)
         .execution_options(**quiet)
     )
     endings.stop_mails(session, contact_id, "the request was refused")

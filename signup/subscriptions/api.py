@@ -73,6 +73,7 @@ class Subscription(Struct):
         datetime | None, Meta(description="Send nothing before; the consent goes on. A time that is over is no pause.")
     ]
     preferences_url: Annotated[str, Meta(description="Where the person sets topics, frequency and pause.")]
+    fields: Annotated[dict[str, Any], Meta(description="What the contact said in declared fields, by name.")]
 
 
 @api.operation(blueprint, "GET", "/subscriptions", scope="subscriptions.read")
@@ -142,4 +143,5 @@ def _shown(row: Row) -> Subscription:
         frequency=row.frequency.value,
         paused_until=row.paused_until,
         preferences_url=row.preferences_url,
+        fields=row.fields,
     )

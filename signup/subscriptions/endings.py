@@ -50,6 +50,7 @@ class Order:
     locale: str
     controller: ControllerView
     held: tuple[Held, ...]
+    fields: Mapping[str, Any]  # what the person said in declared fields
 
     @property
     def given(self) -> list[Held]:
@@ -78,7 +79,7 @@ def load(session: Session, subscription_id: str, *, controller_id: str | None = 
     found = session.scalars(select(Subscription).where(Subscription.id == subscription_id)).first()
     if found is None or (controller_id is not None and found.controller_id != controller_id):
         raise NotFound("There is no such subscription.")
-    owner = select(Contact.email, Contact.locale).where(Contact.id == found.contact_id)
+    owner = select(Contact.email, Contact.locale, Contact.fields).where(Contact.id == found.contact_id)
     row = session.execute(owner.with_for_update() if lock else owner).first()
     if row is None:
         raise NotFound("There is no such subscription.")
@@ -87,7 +88,7 @@ def load(session: Session, subscription_id: str, *, controller_id: str | None = 
     held = consents.of_contact(session, found.controller_id, found.contact_id)
     subject = Subject(found.contact_id, contacts.open_key(session, found.contact_id))
     controller = get_controller(session, found.controller_id)
-    return Order(found, subject, row.email, row.locale, controller, tuple(held))
+    return Order(found, subject, row.email, row.locale, controller, tuple(held), row.fields)
 
 
 def behind_link(session: Session, ident: bytes, *, lock: bool = True) -> tuple[Order, Held | None] | None:
@@ -350,7 +351,7 @@ def _tell(
     changed = {item.purpose_id for item in change.about}
     act = [item for item in held if item.purpose_id in changed]
     email = None if change.unconfirmed else order.email
-    data = payload.data(session, standing, email, held, act, extra=change.extra)
+    data = payload.data(session, standing, email, held, act, fields=order.fields, extra=change.extra)
     for kind in kinds:
         event_id = record(session, controller_id, kind, change.fields, now=now, subject=order.subject, actor=actor)
         if change.outside:
@@ -359,7 +360,7 @@ def _tell(
 
 def _cancel_questions(session: Session, contact_id: str, *, now: datetime) -> None:
     open_ = {"contact_id": contact_id, "state": ConfirmationState.OPEN}
-    session.change(Confirmation, open_, {"state": ConfirmationState.CANCELLED, "closed_at": now})
+    session.change(Confirmation, open_, {"state": ConfirmationState.CANCELLED, "closed_at": now, "told": None})
 
 
 def stop_mails(session: Session, contact_id: str, reason: str) -> None:

@@ -269,6 +269,7 @@ def _tell(
 ) -> None:
     standing = step.standing
     held = consents.of_contact(session, controller_id, found.contact_id)
+    known = contacts.get(session, controller_id, found.contact_id).fields
     act = [item for item in held if item.act_id == step.act_id]
     fields = {
         "email": entry.email.typed,
@@ -281,7 +282,7 @@ def _tell(
         **client_fields(caller.client),
     }
     event_id = record(session, controller_id, step.kind, fields, now=now, subject=found.subject, actor=caller.actor)
-    data = payload.data(session, standing, found.email, held, act)
+    data = payload.data(session, standing, found.email, held, act, fields=known)
     publish(session, controller_id, step.kind.value, data, now=now, event_id=event_id, subject=found.subject)
 
 
@@ -313,7 +314,12 @@ def end(
             subject=order.subject,
             actor=caller.actor,
         )
-        contact = {"id": order.subject.contact_id, "email": order.email, "external_ids": {}}
+        contact = {
+            "id": order.subject.contact_id,
+            "email": order.email,
+            "external_ids": {},
+            "fields": dict(order.fields),
+        }
         data = {"contact": contact, "field_locks": []}
         publish(session, controller_id, "contact.objected", data, now=now, event_id=event_id, subject=order.subject)
     return ended

@@ -46,6 +46,7 @@ class Row:
     frequency: Frequency
     paused_until: datetime | None
     preferences_url: str
+    fields: dict[str, Any]  # declared ones of the contact
 
     @property
     def confirmed_at(self) -> datetime | None:
@@ -74,6 +75,7 @@ _COLUMNS = (
     Contact.legal_basis,
     Subscription.frequency,
     Subscription.paused_until,
+    Contact.fields,
 )
 
 
@@ -161,6 +163,7 @@ def _row(session: Session, row: Any, given: Sequence[Any]) -> Row:
         frequency=row.frequency,
         paused_until=row.paused_until,
         preferences_url=preferences_url,
+        fields=row.fields,
     )
 
 
@@ -184,6 +187,7 @@ class Line(NamedTuple):
     list_unsubscribe_post: str
     frequency: str
     paused_until: str | None
+    fields: str  # JSON
 
 
 def _text(column: Any) -> Any:
@@ -206,6 +210,7 @@ _LINE = (
         Contact.legal_basis,
         _text(Subscription.frequency),
         Rfc3339(Subscription.paused_until),
+        _text(Contact.fields),
     )
     .join(Contact, Contact.id == Subscription.contact_id)
     .where(Subscription.controller_id == bindparam("controller_id"), Subscription.id > bindparam("after"))

@@ -83,6 +83,8 @@ class Confirmation(Base):
     token_hash: Mapped[bytes] = mapped_column(LargeBinary)
     state: Mapped[ConfirmationState] = mapped_column(Choice(ConfirmationState))
     page_host: Mapped[str | None] = mapped_column(Text)
+    # What the person said in the form's declared fields, sealed under their key, while the question is open.
+    told: Mapped[bytes | None] = mapped_column(LargeBinary, info={"personal": "declared fields, sealed"})
     code_hash: Mapped[bytes | None] = mapped_column(LargeBinary)  # keyed; of the digits in the mail
     code_tries: Mapped[int] = mapped_column(Integer, server_default="0")  # wrong ones
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -111,6 +111,7 @@ def data(
     held: Sequence[Held],
     act: Sequence[Held],
     *,
+    fields: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The `data` of a webhook.
@@ -119,11 +120,12 @@ def data(
         email: None while nobody confirmed it: an unconfirmed address does not leave the system.
         held: all consents of the contact.
         act: those that this change is about.
+        fields: what the person said in declared fields and confirmed.
     """
     given = [item for item in held if item.state is ConsentState.GIVEN]
     return {
         "subscription": subscription(session, standing),
-        "contact": {"id": standing.contact_id, "email": email, "external_ids": {}},
+        "contact": {"id": standing.contact_id, "email": email, "external_ids": {}, "fields": dict(fields or {})},
         "topics": [
             {
                 "slug": item.topic,

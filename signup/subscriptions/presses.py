@@ -45,6 +45,8 @@ class SignupRequest:
     page: str | None  # the embedding page without its query
     actor: Actor = PERSON
     origin: Mapping[str, Any] | None = None  # how the contact came about, when a program says so
+    fields: Mapping[str, Any] | None = None  # what the person said in the form's declared fields
+    attribution: Mapping[str, str] | None = None  # allow-listed words of the link that led to the form
 
 
 def origin(view: FormView, ask: SignupRequest) -> dict[str, Any]:
@@ -171,6 +173,7 @@ class Question(NamedTuple):
     purpose_ids: list[str]
     form_version_id: str
     expires_at: datetime
+    told: bytes | None  # what the person said in the declared fields, sealed
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,7 @@ _STATE = Prepared(
         Confirmation.purpose_ids,
         Confirmation.form_version_id,
         Confirmation.expires_at,
+        Confirmation.told,
         DataKey.wrapped,
         forms.STAMP_NOW,
         suppression.STRONGEST,
@@ -251,14 +255,14 @@ def state_of(session: Session, view: FormView, ask: SignupRequest, contact_id: s
     }
     rows = session.rows(_STATE, values, keep_queue=True)
     first = rows[0]
-    if first[13] != view.stamp:
+    if first[14] != view.stamp:
         raise Outdated("The form has just been changed. Please try again.", retry_after_seconds=1)
     consents_in = {state: frozenset(purpose_id for *_, purpose_id, held in rows if held is state) for state in IN_PLAY}
     return State(
         subscription=Known(*first[:7]) if first[0] else None,
         given=consents_in[ConsentState.GIVEN],
         requested=consents_in[ConsentState.REQUESTED],
-        open=Question(*first[7:12]) if first[7] else None,
-        wrapped_key=first[12],
-        suppressed=suppression.reason_of(first[14]),
+        open=Question(*first[7:13]) if first[7] else None,
+        wrapped_key=first[13],
+        suppressed=suppression.reason_of(first[15]),
     )

@@ -29,12 +29,14 @@ class Asked:
     Args:
         page_host: host of the embedding page, when staff listed it.
         hold: why no mail may go out, or None.
+        told: what the person said in declared fields, sealed.
     """
 
     subscription_id: str
     act_id: str
     page_host: str | None
     hold: str | None = None
+    told: bytes | None = None
 
 
 def open_confirmation(
@@ -116,6 +118,8 @@ def _write(
         "created_at": now,
         "expires_at": expires_at,
     }
+    if asked.told is not None:
+        row["told"] = asked.told
     session.put(Confirmation, row)
     return ident
 
@@ -145,7 +149,11 @@ def _replace(session: Session, old_id: str, *, now: datetime) -> None:
     Its mail, if it has not left yet, stays here: two mails with one of them dead would only confuse.
     """
     for model, where, values in (
-        (Confirmation, Confirmation.id == old_id, {"state": ConfirmationState.REPLACED, "closed_at": now}),
+        (
+            Confirmation,
+            Confirmation.id == old_id,
+            {"state": ConfirmationState.REPLACED, "closed_at": now, "told": None},
+        ),
         (
             Message,
             (Message.confirmation_id == old_id) & (Message.state == MessageState.QUEUED),

@@ -19,8 +19,8 @@ from signup.forms import actions as forms
 from signup.forms import rules as rules_of_forms
 from signup.forms.rules import FormView
 from signup.purposes.models import LegalBasis
-from signup.subscriptions import links, payload, presses, questions, rules
-from signup.subscriptions.models import Submission, Subscription
+from signup.subscriptions import declared, links, payload, presses, questions, rules
+from signup.subscriptions.models import Confirmation, Submission, Subscription
 from signup.subscriptions.presses import SignupRequest, State
 from signup.subscriptions.rules import Plan, Reply
 from signup.subscriptions.states import Status
@@ -125,11 +125,14 @@ def _ask(
         purposes=[item for item in items if waiting is None or item["id"] not in waiting.purpose_ids],
     )
     consents.ask(session, view.controller.id, question, now=now)
+    told = declared.sealed(session, found.subject, state.open.told if state.open else None, ask.fields)
     if waiting:
         link: dict[str, Any] = {"confirmation": waiting.id}
+        if ask.fields:
+            session.change(Confirmation, {"id": waiting.id}, {"told": told})
         questions.hold(session, view, found, "confirm", plan.reason or "", about=waiting.id, now=now)
     else:
-        asked = questions.Asked(standing.id, act_id, _host(view, ask), hold=plan.reason)
+        asked = questions.Asked(standing.id, act_id, _host(view, ask), hold=plan.reason, told=told)
         link = questions.open_confirmation(
             session, view, found, items, asked, replaces=state.open.id if state.open else None, now=now
         )
@@ -240,6 +243,7 @@ def _record_request(
         "legal_basis": LegalBasis.CONSENT.value,
         "origin": presses.origin(view, ask),
         "reason": plan.reason,
+        "attribution": dict(ask.attribution) if ask.attribution else None,
         **view.disclosed,
         "boxes": [
             {"purpose": item["slug"], "default": False, "submitted": item["slug"] in ask.purposes}

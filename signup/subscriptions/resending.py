@@ -56,7 +56,7 @@ def resend_to(
     if not items:
         return False
     subject = Subject(contact_id, contacts.open_key(session, contact_id))
-    asked = questions.Asked(newest.subscription_id or "", newest.act_id, newest.page_host)
+    asked = questions.Asked(newest.subscription_id or "", newest.act_id, newest.page_host, told=newest.told)
     recipient = Found(subject, email, fresh=False)
     link = questions.open_confirmation(session, shown, recipient, items, asked, replaces=newest.id, now=now)
     limits.save(session, budget, limits.spend(spent, limits.ADDRESS_MAIL, now=now))

@@ -141,7 +141,11 @@ def _csv(rows: Iterable[Sequence[str | None]]) -> bytes:
 
 
 def _lines(rows: Sequence[Line]) -> bytes:
-    return b"".join(_ENCODER.encode({**row._asdict(), "origin": Raw(row.origin.encode())}) + b"\n" for row in rows)
+    return b"".join(
+        _ENCODER.encode({**row._asdict(), "origin": Raw(row.origin.encode()), "fields": Raw(row.fields.encode())})
+        + b"\n"
+        for row in rows
+    )
 
 
 _ENCODER = Encoder()
