@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from msgspec import Meta, Struct, field
@@ -9,7 +10,7 @@ from msgspec import Meta, Struct, field
 from signup.core.db import Session
 from signup.core.errors import NotFound
 from signup.forms import actions as forms
-from signup.forms import embedding
+from signup.forms import embedding, views
 from signup.forms.embedding import Kind
 from signup.forms.rules import FormView
 from signup.web import api
@@ -99,6 +100,27 @@ def get_embed(session: Session, call: Call, query: EmbedQuery, slug: str) -> For
         raise NotFound("There is no such form.")
     made = embedding.embed(view, query.kind, session.config.public_url, source=query.source)
     return FormEmbed(made.kind, made.html, list(made.csp))
+
+
+class ViewsQuery(Struct, forbid_unknown_fields=True):
+    days: Annotated[int, Meta(ge=1, le=400, description="How far back.")] = 30
+
+
+class FormViews(Struct):
+    """How often a form was seen on other sites: nothing is known of who saw it."""
+
+    since: datetime
+    views: int
+
+
+@api.operation(blueprint, "GET", "/forms/<slug>/views", scope="forms.read")
+def get_views(session: Session, call: Call, query: ViewsQuery, slug: str) -> FormViews:
+    """Read how often a form was seen."""
+    view = forms.in_force(session, slug)
+    if view.controller.id != call.controller_id:
+        raise NotFound("There is no such form.")
+    since = call.now - timedelta(days=query.days)
+    return FormViews(since, views.total(session, call.controller_id, view.id, since=since))
 
 
 def _shown(view: FormView, public_url: str) -> Form:

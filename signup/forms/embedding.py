@@ -23,6 +23,7 @@ from werkzeug.datastructures import MultiDict
 from signup.core.errors import NotFound
 from signup.forms.rules import FormView, SignupForm
 from signup.purposes import colours
+from signup.purposes.tone import spoken
 
 FOLDER = Path(__file__).parents[1] / "static" / "embed"
 # What was given out under a version stays as it is: pages hold its hash. Tests hold the recorded hashes.
@@ -110,7 +111,7 @@ def channel(major: int) -> Asset:
 
 def embed(view: FormView, kind: Kind, public_url: str, *, source: str = "") -> Embed:
     """The snippet for one kind, in the form's language, with the directives the host page needs."""
-    with force_locale(view.locale):
+    with force_locale(view.locale), spoken(informal=view.informal):
         html = render_template(
             f"forms/embed/{kind}.html",
             home=public_url,

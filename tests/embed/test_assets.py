@@ -158,6 +158,15 @@ def test_closed_form_says_so_in_every_embed_when_loaded(app: Flask, client: Flas
         assert "<form" not in answer.text
 
 
+@pytest.mark.req("F13")
+def test_a_form_that_says_du_says_it_in_every_snippet_when_printed(app: Flask) -> None:
+    with reading() as session:
+        view = forms.in_force(session, "demo-de")
+    assert "Was möchten Sie bekommen?" in embedding.embed(view, "html", ORIGIN).html
+    view.definition["tone"] = "informal"  # type: ignore[index]
+    assert "Was möchtest du bekommen?" in embedding.embed(view, "html", ORIGIN).html
+
+
 @pytest.mark.req("F24")
 def test_code_holds_the_link_with_its_source_when_made(app: Flask, client: FlaskClient) -> None:
     import segno
@@ -191,3 +200,7 @@ def test_views_are_counted_by_the_hour_and_of_nobody_when_seen(app: Flask, clien
         assert views.total(session, "ctl_other", ids["demo-de"], since=before) == 0
     assert seen == {"demo-de": 3, "demo-en": 1}
     assert client.post("/f/nothing/view").status_code == 404
+    headers = {"Authorization": f"Bearer {demo.api_key}"}
+    told = client.get("/api/v1/forms/demo-de/views?days=1", headers=headers).get_json()
+    assert told["views"] == 3
+    assert client.get("/api/v1/forms/demo-de/views?days=0", headers=headers).status_code == 422

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,6 +17,8 @@ from signup.core.values import utc_now
 from signup.forms import actions as forms
 from signup.forms import views
 from signup.forms.models import Form
+from signup.purposes.colours import theme
+from signup.purposes.models import Controller
 from tests.embed.conftest import Stage
 from tests.support.waiting import wait_for
 
@@ -279,6 +282,22 @@ def test_the_proof_is_there_before_the_form_is_sent_when_the_form_asks_for_one(s
     assert len(stage.pending()) == 1
 
 
+@pytest.mark.req("A6")
+def test_a_page_waits_for_its_proof_and_sends_it_with_the_pressed_button_when_pressed_at_once(stage: Stage) -> None:
+    html = stage.embed("script").html.replace(' data-doi="demo-de"', ' data-doi-challenge="/f/demo-de/challenge"')
+    html = html.replace('type="submit"', 'type="submit" name="pressed" value="this"')
+    with stage.visit() as page:
+        page.goto(stage.host.put("/hold", html, ""))
+        fill(page)
+        with page.expect_request(lambda request: request.method == "POST" and request.is_navigation_request()) as sent:
+            send(page)
+        expect(page.locator("h1")).to_have_text("Bitte sehen Sie in Ihr Postfach")
+        fields = parse_qs(sent.value.post_data or "")
+        assert fields["pressed"] == ["this"]
+        assert len(fields["altcha"][0]) > 200
+    assert len(stage.pending()) == 1
+
+
 def test_the_form_is_sent_without_a_proof_when_the_puzzle_cannot_be_had(stage: Stage) -> None:
     made = stage.embed("script")
     snippet = made.html.replace("<form ", '<form data-doi-challenge="/f/demo-de/nothing" ')
@@ -296,6 +315,28 @@ def test_a_link_stays_when_the_form_cannot_be_loaded(stage: Stage) -> None:
         page.goto(stage.host.put("/gone", html, ""))
         expect(page.get_by_role("link", name="Neues aus der Werkstatt: Anmelden")).to_be_visible()
         assert page.locator("form").count() == 0
+
+
+def test_names_that_the_form_keeps_go_along_when_the_hosts_address_has_them(stage: Stage) -> None:
+    html = stage.embed("script").html.replace("<form ", '<form data-doi-take="utm_source utm_medium" ')
+    with stage.visit() as page:
+        page.goto(stage.host.put("/take", html, "") + "?utm_source=flyer&utm_campaign=x&utm_medium=" + "y" * 300)
+        expect(page.locator("input[name=render_id]")).to_have_count(1)
+        assert page.locator("input[name=utm_source]").input_value() == "flyer"
+        assert page.locator("input[name=utm_medium]").input_value() == "y" * 200
+        assert page.locator("input[name=utm_campaign]").count() == 0
+
+
+def test_the_forms_own_colour_is_shown_when_it_has_one(stage: Stage) -> None:
+    with transaction() as session:
+        session.execute(update(Controller).values(accent="#8a1c4a"))
+    for kind, scheme, colour in (("element", "light", "#8a1c4a"), ("iframe", "dark", theme("#8a1c4a").dark.accent)):
+        with stage.visit(color_scheme=scheme) as page:
+            page.goto(stage.embedded(kind))
+            inner = page.frame_locator("iframe") if kind == "iframe" else page
+            wanted = "rgb({}, {}, {})".format(*bytes.fromhex(colour[1:]))
+            expect(inner.locator("button[type=submit]")).to_have_css("background-color", wanted)
+            assert page.complaints == []  # type: ignore[attr-defined]
 
 
 def test_two_of_the_same_form_stay_apart_when_on_one_page(stage: Stage) -> None:
