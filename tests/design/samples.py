@@ -372,7 +372,19 @@ SPEC: dict[str, Any] = {
     },
 }
 
+LETTER = {
+    "subject": "Gut, dass es geklappt hat",
+    "paragraphs": [
+        "Ab jetzt bekommen Sie die Neuigkeiten aus der Werkstatt.",
+        "Das Heft zur Messe liegt zum Herunterladen bereit.",
+    ],
+    "download_url": "https://www.beispiel.example/dateien/messeheft-2026-mit-einem-ziemlich-langen-namen.pdf",
+}
+
 MAIL_PLACEHOLDERS = {
+    "count": "3",
+    "period": "16. November 2026, 09:14 MEZ – 23. November 2026, 09:14 MEZ",
+    "subscribers": "a•••@beispiel.example\r\nb•••@maschinenbau-und-vertriebsgesellschaft.example\r\n+ 1",
     "confirm_url": "https://anmelden.beispiel.example/confirm/WyJjIiwiYWJjZGVmZ2hpamtsbW5vcHFyc3R1diJd.q3V8nC2b1kZ0yN5wT7uR9pLmX4s",
     "not_me_url": "https://anmelden.beispiel.example/not-me/WyJuIiwiYWJjZGVmZ2hpamtsbW5vcHFyc3R1diJd.q3V8nC2b1kZ0yN5wT7uR9pLmX4s",
     "unsubscribe_url": "https://anmelden.beispiel.example/unsubscribe/WyJ1IiwiYWJjZGVmZ2hpamtsbSJd.q3V8nC2b1kZ0yN5wT7uR9pLmX4s",

@@ -16,8 +16,7 @@ from tests.support.browser import accessibility_violations
 pytestmark = pytest.mark.browser
 
 SHOTS = ROOT / ".cache" / "screenshots"
-MAILS = ("confirm", "already")
-MAIL_NAMES = [f"mail-{name}" for name in MAILS]
+MAILS = ("confirm", "already", "welcome")
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 
 
@@ -41,7 +40,9 @@ def address(renderer: Renderer) -> Iterator[str]:
 
 def _paths(language: str) -> list[tuple[str, str]]:
     found = [(name, f"/page/{language}/{name}") for name in pages(language)]
-    return found + [(f"mail-{name}", f"/mail/{language}/{name}") for name in MAILS]
+    tones = (language, "de-informal") if language == "de" else (language,)
+    found += [(f"mail-{name}-{tone}", f"/mail/{tone}/{name}") for name in MAILS for tone in tones]
+    return [*found, ("mail-staff-notice", f"/mail/{language}/staff-notice")]
 
 
 def _watch(page: Any) -> list[str]:
@@ -66,7 +67,7 @@ def test_axe_finds_nothing_when_every_page_is_opened(
     for name, path in _paths(language):
         page.goto(address + path)
         # Landmarks are a custom of web pages; mail clients bring their own.
-        tags = WCAG if name in MAIL_NAMES else (*WCAG, "best-practice")
+        tags = WCAG if name.startswith("mail-") else (*WCAG, "best-practice")
         page.screenshot(path=folder / f"{name}.png", full_page=True)
         findings += [f"{name}: {finding}" for finding in accessibility_violations(page, tags=tags)]
     page.close()
@@ -134,3 +135,29 @@ def test_boxes_can_be_ticked_by_keyboard_and_forced_colours_keep_them_when_used(
     assert box.evaluate("element => getComputedStyle(element).appearance") == "auto"
     assert page.locator("button").evaluate("element => getComputedStyle(element).transitionDuration") == "0s"
     page.close()
+
+
+@pytest.mark.req("C5")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_mail_can_be_read_and_used_when_images_are_off_and_the_screen_is_small(
+    chromium: Any, address: str, scheme: str
+) -> None:
+    context = chromium.new_context(color_scheme=scheme, viewport={"width": 320, "height": 640})
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.route("**/*", lambda route: route.abort() if route.request.resource_type == "image" else route.continue_())
+    folder = SHOTS / f"mails-{scheme}-320"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in _paths("de"):
+        if not path.startswith("/mail/"):
+            continue
+        asked.clear()
+        page.goto(address + path)
+        page.screenshot(path=folder / f"{name}.png", full_page=True)
+        assert asked == [address + path], "a mail asks for nothing"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320, name
+        for button in page.locator("td.button a").all():
+            assert button.bounding_box()["height"] >= 44, name
+            assert button.inner_text().strip(), name
+    context.close()
