@@ -28,6 +28,8 @@ from signup.forms import api as forms_api
 from signup.forms import embeds as forms_embeds
 from signup.forms import public as forms_public
 from signup.forms.fields import countries
+from signup.intake import api as intake_api
+from signup.intake import public as intake_public
 from signup.mail import api as mail_api
 from signup.mail import compose, mailbox
 from signup.mail.postman import mail
@@ -77,6 +79,8 @@ BLUEPRINTS = (
     eventlog_api.blueprint,
     transfer_api.blueprint,
     webhooks_api.blueprint,
+    intake_api.blueprint,
+    intake_public.blueprint,
     openapi.blueprint,
 )
 

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 
 import click
+from flask import current_app
 
 from signup.cli.common import BadInput, PlainGroup, plain_errors
 from signup.core.db import reading, transaction
 from signup.core.errors import Busy
 from signup.core.values import rfc3339, utc_now
-from signup.intake import actions
-from signup.intake.models import Way
+from signup.intake import actions, notices, send
+from signup.intake.kinds import Way
 from signup.intake.serving import take_mail
 
 # sysexits.h: a mail server that pipes to us keeps the mail and tries again.
@@ -131,6 +132,19 @@ def drop(ident: str | None, every: bool) -> None:
     if ident and not count:
         raise BadInput(f"No report {ident} waits.")
     click.echo(f"{count} dropped")
+
+
+@bounces_group.command("confirm")
+@click.argument("ident", metavar="ID")
+def confirm(ident: str) -> None:
+    """Let the SNS topic of the request ID send notices."""
+    with plain_errors():
+        with reading() as session:
+            url = notices.confirmation_url(session, ident)
+        send.confirm(current_app.extensions["signup.config"], url)
+        with transaction() as session:
+            actions.drop(session, ident)
+    click.echo("confirmed")
 
 
 COMMANDS = (bounces_group,)

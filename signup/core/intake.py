@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from signup.core.plus import MAX_LOCAL_CHARACTERS, TOKEN_CHARACTERS
 
@@ -13,11 +13,16 @@ SETTINGS: dict[str, str] = {
     "SIGNUP_UNSUBSCRIBE_MAILBOX": "mailbox whose mails unsubscribe; offered as mailto: beside the https link",
     "SIGNUP_BOUNCE_LISTEN": "lmtp:// or smtp:// host and port where the worker takes such mails",
     "SIGNUP_SOFT_BOUNCES": "soft bounces within 30 days after which an address counts as gone, 1 to 100",
+    "SIGNUP_SES_TOPICS": "ARNs of the SNS topics whose Amazon SES notices are believed, comma separated",
+    "SIGNUP_BREVO_TOKEN": "token with which Brevo sends its notices",
 }
 
 DEFAULT_SOFT_BOUNCES = 5
+# Nobody guesses one by asking.
+MIN_TOKEN_CHARACTERS = 24
 _MAILBOX = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _LISTEN = re.compile(r"(lmtp|smtp)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})")
+TOPIC = re.compile(r"arn:aws(?:-[a-z]+)*:sns:([a-z0-9-]{3,40}):\d{12}:[A-Za-z0-9_-]{1,256}")
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class IntakeConfig:
     unsubscribe_mailbox: str | None = None
     listen: Listen | None = None
     soft_bounces: int = DEFAULT_SOFT_BOUNCES
+    ses_topics: tuple[str, ...] = ()
+    brevo_token: str | None = field(default=None, repr=False)
 
 
 def read(text: Callable[[str], str | None], soft_bounces: int, problems: list[str]) -> IntakeConfig:
@@ -50,7 +57,22 @@ def read(text: Callable[[str], str | None], soft_bounces: int, problems: list[st
         unsubscribe_mailbox=_mailbox("SIGNUP_UNSUBSCRIBE_MAILBOX", text, problems),
         listen=_listen(text("SIGNUP_BOUNCE_LISTEN"), problems),
         soft_bounces=soft_bounces,
+        ses_topics=_topics(text("SIGNUP_SES_TOPICS"), problems),
+        brevo_token=_token(text("SIGNUP_BREVO_TOKEN"), problems),
     )
+
+
+def _topics(text: str | None, problems: list[str]) -> tuple[str, ...]:
+    topics = tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    if not all(TOPIC.fullmatch(topic) for topic in topics):
+        problems.append("SIGNUP_SES_TOPICS must hold ARNs of SNS topics, separated by commas")
+    return topics
+
+
+def _token(token: str | None, problems: list[str]) -> str | None:
+    if token and (len(token) < MIN_TOKEN_CHARACTERS or len(set(token)) < 8):
+        problems.append(f"SIGNUP_BREVO_TOKEN is weak: use at least {MIN_TOKEN_CHARACTERS} random characters")
+    return token
 
 
 def _mailbox(name: str, text: Callable[[str], str | None], problems: list[str]) -> str | None:

@@ -31,7 +31,7 @@ from signup.core.addresses import (
 )
 from signup.core.db import assert_no_transaction
 
-__all__ = ["Allowance", "OutboundFailed", "OutboundRefused", "Reply", "Resolver", "check_url", "post"]
+__all__ = ["Allowance", "OutboundFailed", "OutboundRefused", "Reply", "Resolver", "check_url", "get", "post"]
 
 Kind = Literal["dns", "connect", "tls", "timeout", "protocol"]
 Resolver = Callable[[str, int], Iterable[str]]
@@ -111,14 +111,57 @@ def post(  # noqa: PLR0913 - each is one limit or part that a caller sets by its
     """
     assert_no_transaction()
     target = parse_target(url, allowance)
-    sent = _headers(headers, target)
+    asked = _Asked("POST", target, _headers(headers, target), body)
     with _Deadline(total_seconds) as deadline:
-        addresses = check_addresses(target, _answers(target, resolver or _system_resolver, deadline), allowance)
-        sock, address = _connected(addresses, target.port, deadline, connect_seconds)
-        with sock:
-            connection = _connection(target, sock, tls)
-            status, got, content = _exchange(connection, deadline, target.path, sent, body, max_body)
-        return Reply(status, got, content, str(address), deadline.spent_milliseconds())
+        return _answered(asked, allowance, deadline, resolver, connect_seconds, max_body, tls)
+
+
+def get(
+    url: str,
+    *,
+    allowance: Allowance,
+    resolver: Resolver | None = None,
+    total_seconds: float = 10,
+    max_body: int = 16384,
+    tls: ssl.SSLContext | None = None,
+) -> Reply:
+    """What is there was asked for once, under the rules of `post`.
+
+    Raises:
+        OutboundRefused, OutboundFailed: as `post` does.
+    """
+    assert_no_transaction()
+    target = parse_target(url, allowance)
+    asked = _Asked("GET", target, _headers({}, target), None)
+    with _Deadline(total_seconds) as deadline:
+        return _answered(asked, allowance, deadline, resolver, total_seconds, max_body, tls)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One request before it is sent."""
+
+    method: str
+    target: Target
+    headers: Mapping[str, str]
+    body: bytes | None
+
+
+def _answered(
+    asked: _Asked,
+    allowance: Allowance,
+    deadline: _Deadline,
+    resolver: Resolver | None,
+    connect_seconds: float,
+    max_body: int,
+    tls: ssl.SSLContext | None,
+) -> Reply:
+    target = asked.target
+    addresses = check_addresses(target, _answers(target, resolver or _system_resolver, deadline), allowance)
+    sock, address = _connected(addresses, target.port, deadline, connect_seconds)
+    with sock:
+        status, got, content = _exchange(_connection(target, sock, tls), deadline, asked, max_body)
+    return Reply(status, got, content, str(address), deadline.spent_milliseconds())
 
 
 class _Deadline:
@@ -270,9 +313,7 @@ def _connection(target: Target, sock: socket.socket, tls: ssl.SSLContext | None)
 def _exchange(
     connection: _PlainConnection | _TlsConnection,
     deadline: _Deadline,
-    path: str,
-    headers: Mapping[str, str],
-    body: bytes,
+    asked: _Asked,
     max_body: int,
 ) -> tuple[int, dict[str, str], bytes]:
     # The body is neither decoded, so that a compressed bomb stays as small as it came, nor read to its end.
@@ -284,7 +325,7 @@ def _exchange(
             connection.timeout = deadline.left()
             # A receiver may answer, 413 say, and hang up before it has read everything.
             with suppress(BrokenPipeError):
-                connection.request("POST", path, body=body, headers=headers, **reading)
+                connection.request(asked.method, asked.target.path, body=asked.body, headers=asked.headers, **reading)
             response = connection.getresponse()
             content = response.read(max_body, decode_content=False)
             got = {name.lower(): value for name, value in response.headers.items()}

@@ -18,8 +18,9 @@ from signup.core.errors import NotFound
 from signup.core.values import SYSTEM, new_id
 from signup.eventlog.kinds import FIELDS, SEALED_CLASSES, EventType
 from signup.eventlog.record import Subject, record
-from signup.intake.models import InboundReport, Outcome, Way
-from signup.intake.reports import Kind, Report
+from signup.intake.kinds import Kind, Outcome, Way
+from signup.intake.models import InboundReport
+from signup.intake.reports import Report
 from signup.mail import returns
 from signup.mail.models import Message
 from signup.subscriptions import endings
@@ -108,7 +109,7 @@ def take(session: Session, controller_id: str | None, arrival: Arrival, *, now: 
         return Taken(known.id, known.kind, known.outcome, repeated=True)
     report = arrival.report
     about = _about(session, controller_id, report)
-    if report.kind is Kind.UNSUBSCRIBE and about.link is None and not (report.message_ids and about.contact_id):
+    if report.kind is Kind.UNSUBSCRIBE and about.link is None and not report.message_ids:
         report, about = _no_order(session, report), _About(controller_id)
     # The person first: what is read and written from here on is true of somebody who is not being erased meanwhile.
     person = _person(session, about)
@@ -238,7 +239,7 @@ def _record(session: Session, about: _About, arrival: Arrival, person: _Person, 
 def _end(session: Session, arrival: Arrival, about: _About, order: endings.Order, *, now: datetime) -> bool:
     kind = arrival.report.kind
     if kind is Kind.UNSUBSCRIBE:
-        return _unsubscribe(session, about, order, now=now)
+        return _unsubscribe(session, arrival.way, about, order, now=now)
     if kind is Kind.COMPLAINT:
         return _ended(session, order, EndReason.COMPLAINED, "complaint", now=now)
     gone = kind is Kind.HARD and not _got_a_later_one(session, about, order)
@@ -252,9 +253,9 @@ def _ended(session: Session, order: endings.Order, reason: EndReason, by: str, *
     return endings.end(session, order, endings.Ending(reason, by), client=None, actor=SYSTEM, now=now)
 
 
-def _unsubscribe(session: Session, about: _About, order: endings.Order, *, now: datetime) -> bool:
+def _unsubscribe(session: Session, way: Way, about: _About, order: endings.Order, *, now: datetime) -> bool:
     """As the https link of the same header would: all of it, or the one topic."""
-    ending = endings.Ending(EndReason.UNSUBSCRIBED, MAIL_WAY)
+    ending = endings.Ending(EndReason.UNSUBSCRIBED, MAIL_WAY if about.link else way.value)
     found = endings.behind_link(session, about.link) if about.link else (order, None)
     if found is None:
         return False
@@ -313,13 +314,17 @@ def waiting(session: Session, *, limit: int = 1000) -> list[Waiting]:
     return [Waiting(*line) for line in session.execute(found)]
 
 
-def raw_of(session: Session, report_id: str) -> bytes:
+def raw_of(session: Session, report_id: str, *, kind: Kind | None = None) -> bytes:
     """The first bytes of a report that could not be used, as they came.
+
+    Args:
+        kind: it must be of this kind.
 
     Raises:
         NotFound: there is none, or it was one of too many to be kept.
     """
-    sealed = session.scalar(select(InboundReport.sealed).where(InboundReport.id == report_id))
+    query = select(InboundReport.sealed).where(InboundReport.id == report_id)
+    sealed = session.scalar(query if kind is None else query.where(InboundReport.kind == kind))
     if sealed is None:
         raise NotFound(f"No bytes are kept of {report_id}.")
     return session.keys.unseal_own(sealed)
@@ -341,7 +346,8 @@ def drop(session: Session, report_id: str | None = None) -> int:
 def unreadable(session: Session) -> int:
     """How many wait for the operator because they make no sense."""
     row = InboundReport
-    return session.scalar(select(func.count()).where(row.outcome == Outcome.WAITING)) or 0
+    query = select(func.count()).where(row.outcome == Outcome.WAITING, row.kind == Kind.UNREADABLE)
+    return session.scalar(query) or 0
 
 
 def forget(session: Session, contact_ids: Sequence[str]) -> None:

@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import Enum
 
 from sqlalchemy import Index, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from signup.core.db import Base, Choice, UtcDateTime
-from signup.intake.reports import Kind
-
-
-class Way(Enum):
-    """How it reached us."""
-
-    FILE = "file"
-    LMTP = "lmtp"
-    SMTP = "smtp"
-    API = "api"
-    SES = "amazon-ses"
-    BREVO = "brevo"
-
-
-class Outcome(Enum):
-    """What it led to."""
-
-    ENDED = "ended"
-    COUNTED = "counted"
-    RECORDED = "recorded"
-    UNKNOWN = "unknown"  # about no mail and nobody of ours
-    IGNORED = "ignored"
-    WAITING = "waiting"  # for the operator
-    DONE = "done"  # by the operator
+from signup.intake.kinds import Kind, Outcome, Way
 
 
 class InboundReport(Base):

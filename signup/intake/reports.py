@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
-from enum import Enum
+
+from signup.intake.kinds import Kind
 
 # More than any report says; a whole mail of ours is not needed a second time.
 MAX_TEXT_CHARACTERS = 8000
@@ -16,19 +17,6 @@ MAX_DIAGNOSTIC_CHARACTERS = 500
 MAX_ID_CHARACTERS = 998
 # Forwarding wraps a report in a few layers; more is an attack on whoever unwraps them.
 MAX_PARTS = 200
-
-
-class Kind(Enum):
-    """What a report means for the address."""
-
-    HARD = "hard"
-    SOFT = "soft"
-    DELAYED = "delayed"
-    COMPLAINT = "complaint"
-    UNSUBSCRIBE = "unsubscribe"
-    IGNORED = "ignored"
-    UNREADABLE = "unreadable"
-    CONFIRMATION = "confirmation"  # a provider asks whether it may send to us
 
 
 @dataclass(frozen=True)

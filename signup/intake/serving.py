@@ -13,8 +13,8 @@ from signup.core.config import Config
 from signup.core.db import transaction
 from signup.intake import actions, listener, reports
 from signup.intake.actions import Arrival
+from signup.intake.kinds import Way
 from signup.intake.listener import Listener
-from signup.intake.models import Way
 
 Clock = Callable[[], datetime]
 

@@ -253,7 +253,7 @@ def queue(session: Session, draft: Draft, *, now: datetime) -> str:
         recipient=draft.recipient,
         message_id=message_id,
         now=now,
-        headers=draft.headers,
+        headers=(*draft.headers, *returns.marks(session, message_id)),
     )
     raw = signing.sign(session, draft.wording.controller, raw, now=now)
     content = msgspec.json.encode({"recipient": draft.recipient, "raw": raw.decode("ascii")})

@@ -24,6 +24,11 @@ def path(session: Session, message_id: str) -> str | None:
     return plus.with_token(mailbox, message_id.removeprefix(PREFIX) + _check(session, message_id))
 
 
+def marks(session: Session, message_id: str) -> tuple[tuple[str, str], ...]:
+    """Header lines by which a provider's notices name the mail, should it replace the Message-ID by one of its own."""
+    return (("X-Mailin-custom", message_id),) if session.config.intake.brevo_token else ()
+
+
 def message_behind(session: Session, token: str) -> str | None:
     """The id of the mail whose return path holds this token; None when we never made it."""
     ident = PREFIX + token[:-CHECK_CHARACTERS]

@@ -78,6 +78,7 @@ class Operation:
     media: str
     writes: bool
     raw: bool
+    takes: str | None = None
 
 
 OPERATIONS: list[Operation] = []
@@ -105,6 +106,7 @@ def operation(
     status: int = 200,
     media: str = "application/json",
     writes: bool | None = None,
+    takes: str | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The view serves this method and path, takes a key with `scope`, and is in the description of the API.
 
@@ -114,6 +116,7 @@ def operation(
 
     Args:
         writes: whether the session may write; by default unless it is a GET.
+        takes: the type of a body that the view reads itself.
     """
 
     def declare(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,10 +125,9 @@ def operation(
         declared = Operation(
             method=method,
             path=ROOT + path,
-            endpoint=f"{group.name}.{view.__name__}",
             scope=scope,
             status=status,
-            **_words(view),
+            **_words(group, view),
             query=types.get("query"),
             body=body,
             body_required=body is not None and any(field.required for field in msgspec.structs.fields(body)),
@@ -133,6 +135,7 @@ def operation(
             media=media,
             writes=method != "GET" if writes is None else writes,
             raw="session" not in types,
+            takes=takes,
         )
         OPERATIONS.append(declared)
 
@@ -146,10 +149,15 @@ def operation(
     return declare
 
 
-def _words(view: Callable[..., Any]) -> dict[str, str]:
-    """What the view's docstring tells callers."""
+def _words(group: Blueprint, view: Callable[..., Any]) -> dict[str, str]:
+    """What the view is called, and what its docstring tells callers."""
     summary, _, rest = (view.__doc__ or "").strip().partition("\n")
-    return {"summary": summary.rstrip("."), "description": re.sub(r"[ \t]*\n[ \t]*", "\n", rest).strip()}
+    endpoint = f"{group.name}.{view.__name__}"
+    return {
+        "endpoint": endpoint,
+        "summary": summary.rstrip("."),
+        "description": re.sub(r"[ \t]*\n[ \t]*", "\n", rest).strip(),
+    }
 
 
 def _serve(declared: Operation, view: Callable[..., Any], path_values: dict[str, str]) -> Response:

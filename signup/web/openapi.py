@@ -156,6 +156,9 @@ def _operation(item: Operation, schema_of: dict[str, Any], components: dict[str,
     if item.body is not None:
         content = {"application/json": {"schema": schema_of[str(item.body)]}}
         described["requestBody"] = {"required": item.body_required, "content": content}
+    if item.takes is not None:
+        # Any bytes at all: what cannot be read is taken too.
+        described["requestBody"] = {"required": False, "content": {item.takes: {"schema": {}}}}
     return described
 
 
@@ -180,7 +183,7 @@ def _responses(item: Operation, schema_of: dict[str, Any]) -> dict[str, Any]:
         statuses.add(404)
     if item.query is not None or item.body is not None or item.method == "POST":
         statuses.add(422)
-    if item.body is not None:
+    if item.body is not None or item.takes is not None:
         statuses |= {400, 413, 415}
     if item.method == "POST":
         statuses.add(409)

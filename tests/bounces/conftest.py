@@ -18,7 +18,7 @@ from signup.eventlog import history
 from signup.eventlog.record import Subject
 from signup.intake import actions, reports
 from signup.intake.actions import Arrival, Taken
-from signup.intake.models import Way
+from signup.intake.kinds import Way
 from signup.mail.models import Message
 from signup.subscriptions.models import Subscription
 from tests.conftest import SignedUp

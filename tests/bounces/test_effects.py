@@ -18,8 +18,8 @@ from signup.core.signing import token_hash
 from signup.core.values import EmailAddress, utc_now
 from signup.eventlog.models import Publication
 from signup.intake import actions
-from signup.intake.models import InboundReport, Outcome
-from signup.intake.reports import Kind
+from signup.intake.kinds import Kind, Outcome
+from signup.intake.models import InboundReport
 from signup.mail.models import Message
 from signup.privacy import retention
 from signup.subscriptions import links

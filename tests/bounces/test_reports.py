@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from signup.core import plus
 from signup.intake import reports
-from signup.intake.reports import Kind, read
+from signup.intake.kinds import Kind
+from signup.intake.reports import read
 from tests.bounces.samples import arf, dsn, mail
 
 OURS = "<mail_01k.0a1b2c3d@beispiel.example>"

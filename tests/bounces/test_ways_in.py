@@ -20,7 +20,8 @@ from signup.core.db import reading
 from signup.core.errors import Busy
 from signup.core.intake import Listen
 from signup.intake import actions
-from signup.intake.models import InboundReport, Outcome, Way
+from signup.intake.kinds import Outcome, Way
+from signup.intake.models import InboundReport
 from signup.intake.serving import Reception
 from signup.subscriptions.states import Status
 from tests.bounces.conftest import BOUNCES, UNSUBSCRIBES, sent, subscription

@@ -43,6 +43,7 @@ PUBLIC: dict[str, str] = {
     "subscriptions.unsubscribe": "a mailed token",
     "brand.theme": "a colour as a style sheet, for any colour",
     "brand.logo": "the picture on a controller's public pages",
+    "intake.notice": "a provider's signature or token",
     "reports.health": "says only that the process is up",
     "reports.ready": "says only whether the service can serve",
     "reports.metrics": "this machine, or the token of the operator",
