@@ -9,6 +9,7 @@ import os
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -52,7 +53,7 @@ def claim_deliveries() -> None:
 
 
 def forget() -> None:
-    retention._step(retention.Counts(), utc_now())
+    retention._step(Counter(), utc_now())
 
 
 STEPS: dict[str, Callable[[], None]] = {"mails": claim_mails, "deliveries": claim_deliveries, "retention": forget}

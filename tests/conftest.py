@@ -41,6 +41,11 @@ NOW = datetime(2026, 11, 23, 9, 14, 2, 125000, tzinfo=UTC)
 CLIENT = ClientInfo("203.0.113.7", "connection", "Mozilla/5.0 (test)")
 
 
+def elsewhere(number: int) -> ClientInfo:
+    """A client in a network of its own, so that no budget comes between."""
+    return ClientInfo(f"100.{64 + number // 256}.{number % 256}.7", "connection", "Mozilla/5.0 (test)")
+
+
 def _key(seed: int) -> str:
     return urlsafe_b64encode(bytes((seed + step * 7) % 256 for step in range(32))).decode()
 
@@ -223,13 +228,18 @@ def sign_up(app: Flask) -> Callable[..., SignedUp]:
     """Sign somebody up on a demo form without confirming."""
 
     def act(
-        email: str, form: str = "demo-de", chosen: tuple[str, ...] = ("product-news",), *, at: datetime | None = None
+        email: str,
+        form: str = "demo-de",
+        chosen: tuple[str, ...] = ("product-news",),
+        *,
+        at: datetime | None = None,
+        client: ClientInfo = CLIENT,
     ) -> SignedUp:
         now = at or utc_now()
         with reading() as session:
             view = forms.in_force(session, form)
         ask = presses.SignupRequest(
-            EmailAddress.parse(email), chosen, None, view.version, CLIENT, "https://www.beispiel.example", None
+            EmailAddress.parse(email), chosen, None, view.version, client, "https://www.beispiel.example", None
         )
         with transaction() as session:
             requests.request(session, view, ask, now=now)

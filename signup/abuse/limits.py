@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
 
 from signup.abuse.models import Budget
 from signup.core.db import Claim, Session, claim_of
@@ -23,9 +24,38 @@ class Limit:
 
 # Over all forms: what nobody takes for a flood, and what survives a mistyped first try.
 ADDRESS_MAIL = (Limit(1, 10 * MINUTE), Limit(3, DAY), Limit(5, 30 * DAY))
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """Above `soft` a post needs a proof, above `hard` it has to wait."""
+
+    soft: Limit
+    hard: Limit
+
+    @classmethod
+    def of(cls, soft: int, hard: int, seconds: int) -> Allowance:
+        return cls(Limit(soft, seconds), Limit(hard, seconds))
+
+
+class Place(Enum):
+    """Where a press comes from, as far as that says how many people there are."""
+
+    ANYWHERE = ""
+    LISTED = "listed"  # a site that staff named; a header says so, and a program can send any header
+    SOURCE = "source"  # a link or code that we signed for one event: a whole hall may share one address
+
+
 # One household or office behind one address makes fewer than this; a list bomber makes more.
-NETWORK_POSTS = (Limit(20, 10 * MINUTE),)
-WIDE_NETWORK_POSTS = (Limit(100, 10 * MINUTE),)
+POSTS = {
+    Place.ANYWHERE: (Allowance.of(5, 20, 10 * MINUTE), Allowance.of(20, 100, 10 * MINUTE)),
+    Place.LISTED: (Allowance.of(15, 60, 10 * MINUTE), Allowance.of(60, 300, 10 * MINUTE)),
+    Place.SOURCE: (Allowance.of(600, 1000, 10 * MINUTE), Allowance.of(1000, 2000, 10 * MINUTE)),
+}
+# Mistyped addresses and forgotten boxes are no attack; hundreds of them are.
+REJECTED = (Limit(60, 10 * MINUTE), Limit(300, 10 * MINUTE))
+# Our own page sent again without a proof, by browsers without scripts: few, so that no program lives on it.
+BY_HAND = (Limit(20, HOUR),)
 # The longest window of any limit.
 KEEP_DAYS = 30
 
@@ -55,10 +85,23 @@ def spend(spent: Sequence[int], limits: Sequence[Limit], *, now: datetime) -> li
     return [*(moment for moment in spent if moment > horizon), now_ms]
 
 
-def network_budgets(session: Session, client: ClientInfo) -> dict[bytes, tuple[Limit, ...]]:
-    """The budgets one post from `client` draws on: its address's, and its whole network's."""
-    named = {f"ip|{client.ip}": NETWORK_POSTS, f"net|{client.network}": WIDE_NETWORK_POSTS}
-    return {session.keys.keyed_hash("budget:network", name): limits for name, limits in named.items()}
+def network_budgets(
+    session: Session, client: ClientInfo, place: Place = Place.ANYWHERE, name: str = ""
+) -> dict[bytes, Allowance]:
+    """The budgets one post from `client` draws on: its address's, and its whole network's.
+
+    Args:
+        name: which site or source it is; each place has budgets of its own.
+    """
+    suffix = f"|{place.value}|{name}" if place is not Place.ANYWHERE else ""
+    named = zip((f"ip|{client.ip}{suffix}", f"net|{client.network}{suffix}"), POSTS[place], strict=True)
+    return {session.keys.keyed_hash("budget:network", text): allowance for text, allowance in named}
+
+
+def rejected_budgets(session: Session, client: ClientInfo) -> dict[bytes, tuple[Limit, ...]]:
+    """The budgets that one input which we could not take draws on."""
+    named = zip((f"rejected|ip|{client.ip}", f"rejected|net|{client.network}"), REJECTED, strict=True)
+    return {session.keys.keyed_hash("budget:network", text): (limit,) for text, limit in named}
 
 
 def claims(keys: Iterable[bytes], *, now: datetime) -> dict[bytes, Claim]:

@@ -22,6 +22,8 @@ KEY_BYTES = 32
 MIN_SECRET_CHARACTERS = 32
 # Enough to find a typo; the operator's own server may take names that no public one would.
 _ADDRESS = re.compile(r"[!-~]+@[!-~]+")
+# A form with more sign-ups than this had better been busy before, or somebody looks.
+FORM_PER_HOUR, MANY = 50, 1_000_000
 WEAK_SECRETS = ("dev", "secret", "changeme", "change-me", "password", "test")
 
 SETTINGS: dict[str, str] = {
@@ -38,6 +40,7 @@ SETTINGS: dict[str, str] = {
     "SIGNUP_ALARM_URL": "URL that is told when something is wrong",
     "SIGNUP_ALARM_SECRET": "whsec_ secret that signs what goes to SIGNUP_ALARM_URL",
     "SIGNUP_METRICS_TOKEN": "bearer token for /metrics from other machines",
+    "SIGNUP_FORM_PER_HOUR": "sign-ups an hour that are ordinary for any form; more, and its mails are held",
     "SIGNUP_TOKEN_DAYS": "days a confirmation link stays valid, 1 to 30",
     **intake.SETTINGS,
 }
@@ -86,6 +89,7 @@ class Config:
     outbound_allow: tuple[str, ...]
     metrics_token: str | None = field(repr=False)
     token_days: int
+    form_per_hour: int
     alarm_mail: tuple[str, ...]
     alarm_url: str | None = field(repr=False)
     alarm_secret: str | None = field(repr=False)
@@ -146,11 +150,16 @@ class _Reader:
             outbound_allow=self._outbound_allow(),
             metrics_token=self._text("SIGNUP_METRICS_TOKEN"),
             token_days=self._integer("SIGNUP_TOKEN_DAYS", 7, 1, 30),
+            form_per_hour=self._integer("SIGNUP_FORM_PER_HOUR", self._ordinary(), 1, MANY),
             alarm_mail=self._alarm_mail(),
             alarm_url=self._alarm_url(),
             alarm_secret=self._alarm_secret(),
             intake=self._intake(),
         )
+
+    def _ordinary(self) -> int:
+        # Tests and load on a developer's machine are no attack.
+        return MANY if self.environment == "development" else FORM_PER_HOUR
 
     def _refuse_unknown(self) -> None:
         known = set(SETTINGS) | {f"{name}_FILE" for name in SETTINGS}

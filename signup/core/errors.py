@@ -63,6 +63,21 @@ class NetworkSpent(TooMany):
     code = "network-spent"
 
 
+class SecondLook(TooMany):
+    """The sign-up counts once a proof of work, or our own page, vouches for it.
+
+    Args:
+        reasons: what raised the doubt.
+        retry_after_seconds: when it will count without one; 0 when waiting does not help.
+    """
+
+    code = "proof"
+
+    def __init__(self, message: str, *, reasons: tuple[str, ...], retry_after_seconds: int) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds)
+        self.reasons = reasons
+
+
 class Busy(TooMany):
     """The database could not take the write in time; nothing was written."""
 

@@ -114,6 +114,8 @@ FIELDS: dict[str, FieldClass] = {
     "legal_basis": FieldClass.CONTENT,
     "origin": FieldClass.CONTENT,
     "act": FieldClass.CONTENT,
+    "signals": FieldClass.CONTENT,
+    "source": FieldClass.CONTENT,
     "page_seconds": FieldClass.CONTENT,
     "subject": FieldClass.CONTENT,
     "frequency": FieldClass.CONTENT,

@@ -30,6 +30,8 @@ def messages(errors: Sequence[FieldError]) -> list[dict[str, str]]:
         ("purpose", "required"): _("Please tick what you would like to receive."),
         ("purpose", "unknown"): _("This choice is no longer offered. Please choose again."),
         ("form_version", "unknown"): _("This form has changed. Please check it and send it again."),
+        ("email", "disposable"): _("Please use an address that will still be yours tomorrow."),
+        ("altcha", "proof"): _("Please send the form once more from its own page. That keeps robots out."),
         ("origin", "unlisted"): _("Please check your entries and send the form from this page."),
     }
     return [
@@ -64,8 +66,15 @@ def form_page(
     hidden: Mapping[str, str],
     errors: Sequence[FieldError] = (),
     notice: str | None = None,
+    challenge: str | None = None,
+    meant: str | None = None,
 ) -> str:
-    """The form; boxes are ticked only when the visitor ticked them a moment ago."""
+    """The form; boxes are ticked only when the visitor ticked them a moment ago.
+
+    Args:
+        challenge: URL of the puzzle that the browser is to solve.
+        meant: the address that a slip of one letter may have hidden.
+    """
     form = form or SignupForm(formdata=MultiDict())
     return render_template(
         "forms/form.html",
@@ -75,6 +84,8 @@ def form_page(
         hidden={**form.came_by, **hidden},
         errors=messages(errors),
         notice=notice,
+        challenge=challenge,
+        meant=meant,
         controller=view.controller,
     )
 

@@ -12,11 +12,13 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.wrappers import Response
 
-from signup.core.db import reading, transaction
-from signup.core.errors import NetworkSpent, NotFound
+from signup.abuse import admission
+from signup.core.db import database, reading, transaction
+from signup.core.errors import Invalid, NetworkSpent, NotFound, SecondLook
+from signup.core.signing import Keys
 from signup.core.values import EmailAddress, clean_text, utc_now
 from signup.forms import actions as forms
-from signup.forms import pages, rules
+from signup.forms import pages, rules, stepup
 from signup.forms.rules import FieldError, FormView
 from signup.subscriptions import presses, requests
 from signup.subscriptions.presses import SignupRequest
@@ -27,6 +29,8 @@ from signup.web.request import PUBLIC_CSP, client_info, config, speak, wants_jso
 blueprint = Blueprint("forms", __name__)
 
 MAX_PAGE_CHARACTERS = 500
+# The one page of ours with a script: it solves the challenge.
+SECOND_CSP = f"{PUBLIC_CSP}; script-src 'self'; connect-src 'self'"
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 # A day: the list of origins a browser may remember.
 PREFLIGHT_SECONDS = 86_400
@@ -59,7 +63,7 @@ def preflight(slug: str) -> Response:
 
 @blueprint.post("/f/<slug>", provide_automatic_options=False)
 def submit(slug: str) -> Response:
-    data = _body()
+    data = stepup.chosen(_body())
     view = forms.recent(slug)
     if view is not None and (answer := _accept(view, data)) is not None:
         return answer
@@ -71,7 +75,7 @@ def submit(slug: str) -> Response:
     if live.closed:
         return _closed(live)
     checked = rules.check(view, data)
-    if not rules.origin_allowed(live.allowed_origins, request.headers.get("Origin"), config().public_url):
+    if _unlisted(live) and not stepup.is_vouched(data):
         step_up.append(FieldError("origin", "unlisted"))
     if checked.errors or step_up or checked.email is None:
         return _again(live, checked.form, checked.errors, step_up)
@@ -81,13 +85,12 @@ def submit(slug: str) -> Response:
 def _accept(view: FormView, data: MultiDict[str, str]) -> Response | None:
     """The answer, when the form as this process knows it accepts `data` and has not changed meanwhile."""
     stated = data.get("form_version")
-    origin = request.headers.get("Origin")
     if view.closed or (stated and stated != str(view.version)):
         return None
     checked = rules.check(view, data)
     if checked.email is None or checked.errors:
         return None
-    if not rules.origin_allowed(view.allowed_origins, origin, config().public_url):
+    if _unlisted(view) and not stepup.is_vouched(data):
         return None
     _speak(view)
     try:
@@ -98,12 +101,29 @@ def _accept(view: FormView, data: MultiDict[str, str]) -> Response | None:
 
 def _request(live: FormView, view: FormView, checked: rules.Checked, data: MultiDict[str, str]) -> Response:
     assert checked.email is not None  # noqa: S101 - it was checked
+    meant = None if wants_json(request) else stepup.suggestion(checked.email, data)
+    if meant:
+        return _did_you_mean(live, checked, meant)
+    ask = _ask(view, checked, data, checked.email)
     try:
         with transaction() as session:
-            handle = requests.request(session, view, _ask(view, checked, data, checked.email), now=utc_now())
+            handle = requests.request(session, view, ask, now=utc_now())
+    except SecondLook as doubt:
+        return _second(live, checked.form, doubt)
     except NetworkSpent as spent:
         return _later(live, checked.form, spent)
+    except Invalid as refused:
+        return _again(live, checked.form, [FieldError(one["field"], one["code"]) for one in refused.errors], [])
     return _accepted(view, handle)
+
+
+def _unlisted(view: FormView) -> bool:
+    return not rules.origin_allowed(view.allowed_origins, request.headers.get("Origin"), config().public_url)
+
+
+def _keys() -> Keys:
+    found: Keys = database().sessions.kw["keys"]
+    return found
 
 
 def _speak(view: FormView) -> None:
@@ -112,6 +132,9 @@ def _speak(view: FormView) -> None:
 
 
 def _ask(view: FormView, checked: rules.Checked, data: MultiDict[str, str], email: EmailAddress) -> SignupRequest:
+    origin = request.headers.get("Origin")
+    unlisted = _unlisted(view)
+    look = stepup.look(_keys(), view, data, email, unlisted=unlisted, origin=origin, now=utc_now())
     return SignupRequest(
         email=email,
         purposes=checked.purposes,
@@ -122,6 +145,7 @@ def _ask(view: FormView, checked: rules.Checked, data: MultiDict[str, str], emai
         page=_page(),
         fields=checked.fields,
         attribution=checked.attribution,
+        look=look,
     )
 
 
@@ -132,6 +156,33 @@ def _later(view: FormView, form: rules.SignupForm, spent: NetworkSpent) -> Respo
     notice = _("Many sign-ups have come from your network. Please wait a few minutes and send the form again.")
     html = pages.form_page(view, form, action=f"/f/{view.slug}", hidden=_hidden(view), notice=notice)
     return make_response(html, 429, {"Retry-After": str(spent.retry_after_seconds)})
+
+
+def _second(view: FormView, form: rules.SignupForm, doubt: SecondLook) -> Response:
+    """The same page, which lets the browser prove that a person is there; without scripts sending it again will do."""
+    wait = doubt.retry_after_seconds
+    status, retry_after = (429, {"Retry-After": str(wait)}) if wait else (422, {})
+    url = stepup.challenge_url(view)
+    if wants_json(request):
+        told = pages.messages([FieldError("altcha", "proof")])
+        more = {"challenge": url, "errors": told}
+        return web_errors.problem(status, "proof", told[0]["message"], retry_after=wait or None, more=more)
+    spent = "by-hand" in doubt.reasons
+    notice = _("Please wait a little and send the form again.") if spent else None
+    if notice is None:
+        notice = _("Please check your entries and send the form once more. That keeps robots out.")
+    html = pages.form_page(
+        view, form, action=f"/f/{view.slug}", hidden=_hidden(view, second=True), notice=notice, challenge=url
+    )
+    return make_response(html, status, {**retry_after, "Content-Security-Policy": SECOND_CSP})
+
+
+def _did_you_mean(view: FormView, checked: rules.Checked, meant: str) -> Response:
+    """A slip of one letter is shown once, with a button for either address."""
+    typed = checked.email.typed if checked.email else ""
+    hidden = {**_hidden(view), stepup.AS_TYPED: typed}
+    html = pages.form_page(view, checked.form, action=f"/f/{view.slug}", hidden=hidden, meant=meant)
+    return make_response(html, 422)
 
 
 def _accepted(view: FormView, handle: str) -> Response:
@@ -193,9 +244,15 @@ def _again(
     view: FormView, form: rules.SignupForm, problems: Sequence[FieldError], step_up: Sequence[FieldError]
 ) -> Response:
     """The same page with the values kept, or a problem a script can read."""
+    try:
+        _count_rejected()
+    except NetworkSpent as spent:
+        return _later(view, form, spent)
     if wants_json(request):
-        listed = pages.messages([*problems, *step_up])
-        return web_errors.problem(422, "invalid", _("Please check your input."), more={"errors": listed})
+        more: dict[str, Any] = {"errors": pages.messages([*problems, *step_up])}
+        if step_up:
+            more["challenge"] = stepup.challenge_url(view)
+        return web_errors.problem(422, "invalid", _("Please check your input."), more=more)
     notice = pages.messages(step_up)[0]["message"] if step_up else None
     html = pages.form_page(view, form, action=f"/f/{view.slug}", hidden=_hidden(view), errors=problems, notice=notice)
     return make_response(html, 422)
@@ -207,8 +264,19 @@ def _closed(view: FormView) -> Response:
     return make_response(render_template("forms/closed.html", controller=view.controller), 410)
 
 
-def _hidden(view: FormView) -> dict[str, str]:
-    return {"form_version": str(view.version), "render_id": str(uuid.uuid4())}
+def _count_rejected() -> None:
+    client = client_info(request)
+    if presses.is_developer(config(), client):
+        return
+    with transaction() as session:
+        admission.refuse_rejected(session, client, now=utc_now())
+
+
+def _hidden(view: FormView, *, second: bool = False) -> dict[str, str]:
+    now = utc_now()
+    fields = {"form_version": str(view.version), "render_id": str(uuid.uuid4())}
+    fields |= stepup.hidden(_keys(), view, request.values.get("src"), now=now)
+    return {**fields, **stepup.second(_keys(), view, now=now)} if second else fields
 
 
 def _short(value: str | None, limit: int = rules.MAX_RENDER_ID) -> str | None:

@@ -23,6 +23,7 @@ import msgspec
 from babel.dates import format_datetime, get_timezone
 from flask import current_app
 from markupsafe import escape
+from sqlalchemy import and_, or_
 
 from signup import jobs
 from signup.core.db import Session
@@ -239,8 +240,11 @@ class Draft:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def queue(session: Session, draft: Draft, *, now: datetime) -> str:
+def queue(session: Session, draft: Draft, *, now: datetime, waits: str | None = None) -> str:
     """The mail will be handed over once the caller commits; its bytes are final now.
+
+    Args:
+        waits: why it is held until somebody releases it; None if it may go.
 
     Returns:
         Its Message-ID, which never changes: sending twice is seen as the same mail.
@@ -259,14 +263,16 @@ def queue(session: Session, draft: Draft, *, now: datetime) -> str:
     content = msgspec.json.encode({"recipient": draft.recipient, "raw": raw.decode("ascii")})
     row = {
         **_row(draft, ident, now=now),
-        "state": MessageState.QUEUED,
+        "state": MessageState.HELD if waits else MessageState.QUEUED,
+        "reason": waits,
         "message_id": message_id,
         "envelope_from": returns.path(session, ident) or draft.wording.controller.sender,
         "sealed": session.keys.seal(_key(session, draft), content),
         "sha256": hashlib.sha256(raw).hexdigest(),
     }
     session.put(Message, row)
-    jobs.enqueue(session, JOB_SEND, {"message": ident}, now=now)
+    if not waits:
+        jobs.enqueue(session, JOB_SEND, {"message": ident}, now=now)
     return message_id
 
 
@@ -277,6 +283,11 @@ def _key(session: Session, draft: Draft) -> bytes:
 def staff_key(session: Session, controller_id: str) -> bytes:
     """What seals a controller's mails to its own staff, who have no data key."""
     return session.keys.keyed_hash("mail to staff", controller_id)
+
+
+# With bytes it may still be released; without, it is only on record.
+QUARANTINED = and_(Message.state == MessageState.HELD, Message.sealed.is_not(None))
+UNSENT = or_(Message.state == MessageState.QUEUED, QUARANTINED)
 
 
 def hold(session: Session, draft: Draft, reason: str, *, now: datetime) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, String, and_, delete, exists, func, literal_column, or_, select, text, update
 from sqlalchemy.orm import InstrumentedAttribute
 
-from signup.abuse.models import Budget
+from signup.abuse.models import Budget, Flow, SpentProof
 from signup.consents import actions as consents
 from signup.consents.models import Consent, ConsentState
 from signup.contacts import actions as contacts
@@ -79,6 +79,8 @@ def preview(session: Session, *, now: datetime) -> dict[str, int]:
         "answers": session.scalar(select(func.count()).where(IdempotencyKey.expires_at <= now)) or 0,
         "budgets": session.scalar(select(func.count()).where(Budget.expires_at < now)) or 0,
         "reports": session.scalar(select(func.count()).where(InboundReport.expires_at <= now)) or 0,
+        "proofs": _number(session, SpentProof.expires_at <= now),
+        "flows": _number(session, Flow.expires_at <= now),
         **{name: _number(session, condition) for name, (_, condition) in pruning.due(now=now).items()},
     }
 
@@ -109,10 +111,13 @@ def _step(counts: Counter[str], now: datetime) -> bool:
             "answers": _forget(session, IdempotencyKey.key_hash, now=now),
             "budgets": _forget(session, Budget.key, now=now),
             "reports": _forget(session, InboundReport.id, now=now),
+            "proofs": _forget(session, SpentProof.nonce, now=now),
         }
+        # Few enough for one statement: a row an hour for each form, and for a domain that several people share.
+        flows = affected(session.execute(delete(Flow).where(Flow.expires_at <= now)))
     with transaction() as session:
         rows |= pruning.prune(session, now=now, limit=FORGET_BATCH)
-    counts.update(people | rows)
+    counts.update(people | rows | {"flows": flows})
     return max(orphans, *people.values()) >= BATCH or FORGET_BATCH in rows.values()
 
 

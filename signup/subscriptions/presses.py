@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import and_, bindparam, or_, select
 
-from signup.abuse import limits
-from signup.abuse.limits import Limit
+from signup.abuse import admission, limits
+from signup.abuse.admission import Look, Press, Ticket
 from signup.consents.models import Consent, ConsentState
 from signup.contacts import actions as contacts
 from signup.contacts.actions import Claimed
 from signup.contacts.models import Contact, DataKey
+from signup.core.config import Config
 from signup.core.db import Claim, Prepared, Session, claim_of
-from signup.core.errors import Busy, NetworkSpent
+from signup.core.errors import Busy
 from signup.core.values import PERSON, Actor, ClientInfo, EmailAddress
 from signup.forms import actions as forms
 from signup.forms.rules import FormView
@@ -47,6 +48,7 @@ class SignupRequest:
     origin: Mapping[str, Any] | None = None  # how the contact came about, when a program says so
     fields: Mapping[str, Any] | None = None  # what the person said in the form's declared fields
     attribution: Mapping[str, str] | None = None  # allow-listed words of the link that led to the form
+    look: Look = admission.UNSEEN
 
 
 def origin(view: FormView, ask: SignupRequest) -> dict[str, Any]:
@@ -66,8 +68,9 @@ class Held:
     repeated: bool
     contact: Claimed
     budget: bytes
-    spent: list[int]
-    networks: list[tuple[bytes, tuple[Limit, ...], list[int]]]
+    spent: Mapping[bytes, list[int]]
+    ticket: Ticket
+    more: Sequence[Any]  # what the claims of the ticket returned
 
 
 def claim(session: Session, view: FormView, ask: SignupRequest, *, now: datetime) -> Held:
@@ -80,17 +83,18 @@ def claim(session: Session, view: FormView, ask: SignupRequest, *, now: datetime
     contact = contacts.claim(session, controller_id, new, now=now)
     press = _press(session, view, ask, contact.values[0], now=now)
     budget = limits.address_budget_key(session, controller_id, ask.email.comparable)
-    networks = _networks(session, ask)
-    budgets = limits.claims([budget, *networks], now=now)
-    claimed, pressed, *amounts = session.claim([contact, press, *budgets.values()])
-    spent = {key: amount for key, (amount,) in zip(budgets, amounts, strict=True)}
+    ticket = admission.ticket(session, _at_the_door(session, view, ask, press.values[1]), now=now)
+    budgets = limits.claims([budget, *ticket.budgets], now=now)
+    claimed, pressed, *amounts = session.claim([contact, press, *budgets.values(), *ticket.claims])
+    spent = {key: amount for key, (amount,) in zip(budgets, amounts, strict=False)}
     return Held(
         handle=pressed[0],
         repeated=pressed[0] != press.values[1],
         contact=contacts.claimed_by(contact, claimed),
         budget=budget,
-        spent=spent[budget],
-        networks=[(key, budget_limits, spent[key]) for key, budget_limits in networks.items()],
+        spent=spent,
+        ticket=ticket,
+        more=amounts[len(budgets) :],
     )
 
 
@@ -117,30 +121,18 @@ _RENEWED = ", ".join(
 )
 
 
-def _networks(session: Session, ask: SignupRequest) -> dict[bytes, tuple[Limit, ...]]:
-    """The budgets of the network that the press draws on."""
-    if ask.actor is not PERSON:
-        # A program has a key that can be revoked; the caps of the address hold for it too.
-        return {}
-    if session.config.development and _is_loopback(ask.client.ip):
-        # The developer's own machine: a budget would only stop their tests.
-        return {}
-    return limits.network_budgets(session, ask.client)
+def _at_the_door(session: Session, view: FormView, ask: SignupRequest, handle: str) -> Press:
+    """The press as the guard sees it."""
+    # A program has a key that can be revoked, and on the developer's own machine a budget would only stop their tests.
+    # The caps of the address hold for both.
+    domain = ask.email.comparable.rpartition("@")[2]
+    counted = ask.actor is PERSON and not is_developer(session.config, ask.client)
+    return Press(view.controller.id, view.id, domain, ask.client, ask.look, counted, handle)
 
 
-def spend_networks(
-    session: Session, networks: Sequence[tuple[bytes, tuple[Limit, ...], list[int]]], *, now: datetime
-) -> None:
-    """One more post of these networks is counted.
-
-    Raises:
-        NetworkSpent: one has spent its budget.
-    """
-    wait = max((limits.remaining_seconds(spent, budget, now=now) for _, budget, spent in networks), default=0)
-    if wait:
-        raise NetworkSpent("Too many sign-ups from this network.", retry_after_seconds=wait)
-    for key, budget, spent in networks:
-        limits.save(session, key, limits.spend(spent, budget, now=now))
+def is_developer(config: Config, client: ClientInfo) -> bool:
+    """Whether somebody tries the service out on their own machine."""
+    return config.development and _is_loopback(client.ip)
 
 
 def _is_loopback(ip: str) -> bool:

@@ -19,6 +19,7 @@ from signup.mail import compose
 from signup.mail.models import Message, MessageState
 from signup.subscriptions import codes, links
 from signup.subscriptions.models import Confirmation
+from signup.subscriptions.rules import UNDER_ATTACK
 from signup.subscriptions.states import ConfirmationState
 
 
@@ -30,6 +31,7 @@ class Asked:
         page_host: host of the embedding page, when staff listed it.
         hold: why no mail may go out, or None.
         told: what the person said in declared fields, sealed.
+        quarantined: the mail is made and waits until somebody releases it.
     """
 
     subscription_id: str
@@ -37,6 +39,7 @@ class Asked:
     page_host: str | None
     hold: str | None = None
     told: bytes | None = None
+    quarantined: bool = False
 
 
 def open_confirmation(
@@ -86,7 +89,8 @@ def open_confirmation(
     if asked.hold is not None:
         compose.hold(session, draft, asked.hold, now=now)
         return link
-    return {**link, "message_id": compose.queue(session, draft, now=now)}
+    waits = UNDER_ATTACK if asked.quarantined else None
+    return {**link, "message_id": compose.queue(session, draft, now=now, waits=waits)}
 
 
 def _write(
@@ -156,7 +160,7 @@ def _replace(session: Session, old_id: str, *, now: datetime) -> None:
         ),
         (
             Message,
-            (Message.confirmation_id == old_id) & (Message.state == MessageState.QUEUED),
+            (Message.confirmation_id == old_id) & compose.UNSENT,
             {"state": MessageState.CANCELLED, "reason": "a newer mail replaced it"},
         ),
     ):

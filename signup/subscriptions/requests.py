@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from signup.abuse import limits
+from signup.abuse import admission, domains, limits
 from signup.consents import actions as consents
 from signup.contacts import actions as contacts
 from signup.contacts.actions import Found
@@ -39,15 +39,18 @@ def request(session: Session, view: FormView, ask: SignupRequest, *, now: dateti
 
     Raises:
         NetworkSpent: the client's network has spent its budget; nothing is written.
+        SecondLook: it is doubtful, and nothing vouches for it; nothing is written.
         Outdated: the form is not what `view` says any more; nothing is written.
 
     Rule: GDPR 7(1); BGH I ZR 164/09 (each concrete declaration documented); GDPR 32 (nobody learns who is subscribed).
     """
     held = presses.claim(session, view, ask, now=now)
     if held.repeated:
+        admission.settle(held.ticket, held.more)
         contacts.disclaim(session, held.contact)
         return held.handle
-    presses.spend_networks(session, held.networks, now=now)
+    admitted = admission.admit(session, held.ticket, held.spent, held.more, now=now)
+    spent = held.spent[held.budget]
     state = presses.state_of(session, view, ask, held.contact.id, now=now)
     found = contacts.with_key(session, held.contact, state.wrapped_key)
     wanted = [item["id"] for item in view.purposes if item["slug"] in ask.purposes]
@@ -56,12 +59,14 @@ def request(session: Session, view: FormView, ask: SignupRequest, *, now: dateti
         given=state.given,
         asked=state.asked(view, now),
         suppressed=state.suppressed,
-        cap_wait_seconds=limits.remaining_seconds(held.spent, limits.ADDRESS_MAIL, now=now),
-        notice_wait_seconds=limits.remaining_seconds(held.spent, NOTICES, now=now),
+        cap_wait_seconds=limits.remaining_seconds(spent, limits.ADDRESS_MAIL, now=now),
+        notice_wait_seconds=limits.remaining_seconds(spent, NOTICES, now=now),
+        role=domains.is_role(ask.email.comparable),
+        attacked=admitted.held,
     )
     _carry_out(session, view, ask, found, state, plan, now=now)
     if plan.reply is not Reply.HOLD:
-        limits.save(session, held.budget, limits.spend(held.spent, limits.ADDRESS_MAIL, now=now))
+        limits.save(session, held.budget, limits.spend(spent, limits.ADDRESS_MAIL, now=now))
     if not found.fresh:
         session.change(Submission, {"handle": held.handle}, {"contact_id": found.contact_id})
     return held.handle
@@ -132,7 +137,8 @@ def _ask(
             session.change(Confirmation, {"id": waiting.id}, {"told": told})
         questions.hold(session, view, found, "confirm", plan.reason or "", about=waiting.id, now=now)
     else:
-        asked = questions.Asked(standing.id, act_id, _host(view, ask), hold=plan.reason, told=told)
+        waits = plan.quarantined
+        asked = questions.Asked(standing.id, act_id, _host(view, ask), hold=plan.reason, told=told, quarantined=waits)
         link = questions.open_confirmation(
             session, view, found, items, asked, replaces=state.open.id if state.open else None, now=now
         )
@@ -242,8 +248,10 @@ def _record_request(
         "origin_header": ask.origin_header,
         "legal_basis": LegalBasis.CONSENT.value,
         "origin": presses.origin(view, ask),
-        "reason": plan.reason,
         "attribution": dict(ask.attribution) if ask.attribution else None,
+        "reason": rules.UNDER_ATTACK if plan.quarantined else plan.reason,
+        "signals": ask.look.told,
+        "source": ask.look.source or None,
         **view.disclosed,
         "boxes": [
             {"purpose": item["slug"], "default": False, "submitted": item["slug"] in ask.purposes}

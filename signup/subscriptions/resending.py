@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import select, update
 
-from signup.abuse import limits
+from signup.abuse import admission, domains, limits
 from signup.consents import actions as consents
 from signup.consents.models import ConsentState
 from signup.contacts import actions as contacts
@@ -44,7 +44,12 @@ def resend_to(
     """A fresh link for what a contact asked for on this form and did not confirm, within the caps."""
     newest = _unanswered(session, view, contact_id)
     address, controller_id = EmailAddress.parse(email), view.controller.id
-    if newest is None or view.closed or _blocked(session, controller_id, address, now=now):
+    if (
+        newest is None
+        or view.closed
+        or domains.is_role(address.comparable)
+        or _blocked(session, controller_id, address, now=now)
+    ):
         return False
     budget = limits.address_budget_key(session, controller_id, address.comparable)
     spent = limits.lock(session, budget, now=now)
@@ -56,7 +61,13 @@ def resend_to(
     if not items:
         return False
     subject = Subject(contact_id, contacts.open_key(session, contact_id))
-    asked = questions.Asked(newest.subscription_id or "", newest.act_id, newest.page_host, told=newest.told)
+    asked = questions.Asked(
+        newest.subscription_id or "",
+        newest.act_id,
+        newest.page_host,
+        told=newest.told,
+        quarantined=admission.is_held(session, view.id, now=now),
+    )
     recipient = Found(subject, email, fresh=False)
     link = questions.open_confirmation(session, shown, recipient, items, asked, replaces=newest.id, now=now)
     limits.save(session, budget, limits.spend(spent, limits.ADDRESS_MAIL, now=now))

@@ -17,6 +17,8 @@ UNDO_MINUTES = 30
 # Further openings of one link are only counted: the log must not be a place to fill up.
 OPENINGS_TOLD = 50
 
+# Why a mail waits that nobody else keeps back.
+UNDER_ATTACK = "form under attack"
 # The way of an ending that its own page may undo.
 BY_PAGE = "page"
 
@@ -37,6 +39,7 @@ class Plan:
     confirm: tuple[str, ...]  # ids of the purposes the question is about
     reason: str | None = None  # why no mail goes out
     blocked: bool = False  # by a suppression that only others may lift
+    quarantined: bool = False  # the mail waits until somebody looked
 
 
 def plan_request(
@@ -47,6 +50,8 @@ def plan_request(
     suppressed: Reason | None,
     cap_wait_seconds: int,
     notice_wait_seconds: int,
+    role: bool = False,
+    attacked: bool = False,
 ) -> Plan:
     """Decide what a sign-up leads to.
 
@@ -54,19 +59,25 @@ def plan_request(
         wanted: ids of the ticked purposes.
         given: ids of the purposes with a consent in force.
         asked: ids of the purposes of the open confirmation on the same form.
+        role: the address is that of an office which must not be mailed.
+        attacked: the form has far more sign-ups than it ever had.
     """
     new = [ident for ident in wanted if ident not in given]
     waiting = [ident for ident in asked if ident not in given]
     confirm = tuple(dict.fromkeys([*waiting, *new]))
     if suppressed is not None and suppressed not in LIFTED_BY_CONFIRMATION:
         return Plan(Reply.HOLD, confirm, f"suppressed: {suppressed.value}", blocked=True)
+    if role:
+        return Plan(Reply.HOLD, confirm, "role address", blocked=True)
     if not confirm:
+        if attacked:
+            return Plan(Reply.HOLD, (), UNDER_ATTACK)
         if notice_wait_seconds:
             return Plan(Reply.HOLD, (), "cap of notices to this address")
         return Plan(Reply.NOTICE, ())
     if cap_wait_seconds:
         return Plan(Reply.HOLD, confirm, "cap of mails to this address")
-    return Plan(Reply.ASK, confirm)
+    return Plan(Reply.ASK, confirm, quarantined=attacked)
 
 
 class Link(Enum):

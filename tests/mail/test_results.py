@@ -24,7 +24,7 @@ from signup.mail.outgoing import UNREADABLE
 from signup.mail.postman import Answer, Postman
 from signup.privacy import retention
 from signup.worker import JobTurn
-from tests.conftest import Clock
+from tests.conftest import Clock, elsewhere
 from tests.support import log
 from tests.support.locks import wait_for_a_lock
 
@@ -214,7 +214,7 @@ def test_the_others_go_out_when_handing_over_one_mail_fails_unexpectedly(sign_up
 
 def test_no_mail_goes_out_twice_when_a_batch_takes_longer_than_its_lease(sign_up, clock, turn, monkeypatch):
     for number in range(send.BATCH):
-        sign_up(f"anna{number}@beispiel.de")
+        sign_up(f"anna{number}@beispiel.de", client=elsewhere(number))
     other = JobTurn(MAIL)
 
     def act(_recipient: str) -> Answer:

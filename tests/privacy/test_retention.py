@@ -13,7 +13,7 @@ from signup.mail.models import Message
 from signup.privacy import retention
 from signup.subscriptions.models import Confirmation, Submission, Subscription
 from signup.subscriptions.states import ConfirmationState, Status
-from tests.conftest import Clock
+from tests.conftest import Clock, elsewhere
 from tests.support import log
 
 
@@ -113,7 +113,7 @@ def test_a_dry_run_names_the_counts_and_changes_nothing(sign_up, clock):
 
 def test_many_are_expired_in_small_commits(sign_up, clock):
     for number in range(retention.BATCH + 3):
-        sign_up(f"anna{number}@beispiel.de", at=clock.forward(minutes=1))
+        sign_up(f"anna{number}@beispiel.de", at=clock.forward(minutes=1), client=elsewhere(number))
     clock.forward(days=8)
     counts = retention.run_now(clock)
     assert counts["expired"] == counts["erased"] == retention.BATCH + 3
