@@ -46,8 +46,8 @@ BATCH = 50_000
 ENDED_EVERY = 5
 SHORT_BYTES = 200
 TOPIC = "product-news"
-# Counted by network, kept for a day, or nobody's own.
-NOT_COPIED = ("job", "submission", "idempotency_key")
+# Counted by network or by the hour, kept for a day, or nobody's own.
+NOT_COPIED = ("job", "submission", "idempotency_key", "flow", "spent_proof")
 # Their times are not moved back: they are gone after a month, and these are to be there.
 YOUNG = ("budget",)
 CLIENT = ClientInfo("203.0.113.7", "forwarded by 1 trusted proxies", "Mozilla/5.0 (X11; Linux x86_64) bench")

@@ -97,7 +97,7 @@ def ticket(session: Session, press: Press, *, now: datetime) -> Ticket:
 
 
 def _streams(press: Press, per_hour: int) -> tuple[Stream, ...]:
-    domain = flows.domain_stream(press.controller_id, press.domain)
+    domain = flows.domain_stream(press.controller_id, press.domain, per_hour)
     if press.look.place is Place.SOURCE:
         return flows.source_stream(press.form_id, press.look.source), domain
     form = flows.form_stream(press.form_id, per_hour)

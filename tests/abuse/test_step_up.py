@@ -196,7 +196,13 @@ def test_a_hall_signs_up_behind_one_address_when_its_source_is_signed(post: Post
     assert [post(f"a{number}@b{number}.example", src=source).status_code for number in range(70)] == [303] * 70
     fields = log.facts(rows("contact", email="a0@b0.example")[0].id)[0].fields
     assert fields["source"] == "fachpack-2026"
-    forged = [source[:-1] + "_", source.replace("fachpack", "fachpick"), "fachpack-2026", "ä.ö", "." * 300]
+    forged = [
+        source[:-1] + ("a" if source[-1] != "a" else "b"),
+        source.replace("fachpack", "fachpick"),
+        "fachpack-2026",
+        "ä.ö",
+        "." * 300,
+    ]
     for value in forged:
         assert sources.name_of(keys, form_id, value) is None
         assert "src" not in hidden(client.get("/f/demo-de", query_string={"src": value}).text)
