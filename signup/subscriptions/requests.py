@@ -137,8 +137,7 @@ def _ask(
             session.change(Confirmation, {"id": waiting.id}, {"told": told})
         questions.hold(session, view, found, "confirm", plan.reason or "", about=waiting.id, now=now)
     else:
-        waits = plan.quarantined
-        asked = questions.Asked(standing.id, act_id, _host(view, ask), hold=plan.reason, told=told, quarantined=waits)
+        asked = questions.Asked(standing.id, act_id, _host(view, ask), plan.reason, told, plan.quarantined)
         link = questions.open_confirmation(
             session, view, found, items, asked, replaces=state.open.id if state.open else None, now=now
         )

@@ -61,13 +61,8 @@ def resend_to(
     if not items:
         return False
     subject = Subject(contact_id, contacts.open_key(session, contact_id))
-    asked = questions.Asked(
-        newest.subscription_id or "",
-        newest.act_id,
-        newest.page_host,
-        told=newest.told,
-        quarantined=admission.is_held(session, view.id, now=now),
-    )
+    held = admission.is_held(session, view.id, now=now)
+    asked = questions.Asked(newest.subscription_id or "", newest.act_id, newest.page_host, None, newest.told, held)
     recipient = Found(subject, email, fresh=False)
     link = questions.open_confirmation(session, shown, recipient, items, asked, replaces=newest.id, now=now)
     limits.save(session, budget, limits.spend(spent, limits.ADDRESS_MAIL, now=now))
