@@ -11,7 +11,9 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -34,6 +36,7 @@ def visit(browser: Browser, size: tuple[int, int], scheme: str = "light") -> Ite
         color_scheme=scheme,  # type: ignore[arg-type]
         locale="de-DE",
         timezone_id="Europe/Berlin",
+        reduced_motion="reduce",
     )
     yield context.new_page()
     context.close()
@@ -87,6 +90,68 @@ def confirm(browser: Browser, link: str) -> str:
         return page.locator("a[href*='/unsubscribe/']").get_attribute("href") or ""
 
 
+def host_page(url: str, snippet: str) -> str:
+    """A plain site of somebody else with a form of ours in it."""
+    style = (
+        "body{margin:0;background:Canvas;color:CanvasText;font:17px/1.6 system-ui,'Noto Sans',sans-serif}"
+        "main{max-width:60rem;margin:auto;padding:32px 20px;display:grid;gap:32px;align-items:start;"
+        "grid-template-columns:repeat(auto-fit,minmax(min(100%,20rem),1fr))}"
+        "h1{margin:0 0 12px;font-size:30px;line-height:1.2}p{margin:0 0 12px}"
+    )
+    return (
+        '<!doctype html><html lang="de"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<meta name="color-scheme" content="light dark"><title>Werkstatt</title><style>{style}</style><main><div>'
+        "<h1>Wie wir Getriebe prüfen</h1><p>Vor jeder Auslieferung läuft ein Getriebe vier Stunden auf dem Prüfstand. "
+        "Was dabei auffällt, steht in einem Protokoll, das der Kunde bekommt.</p><p>Zweimal im Monat schreiben wir "
+        f'auf, was wir dabei lernen.</p></div><div>{snippet}</div></main><script type="module" src="{url}/embed/v1.js">'
+        "</script></html>"
+    )
+
+
+@contextmanager
+def host_site(html: str) -> Iterator[str]:
+    """A site on another origin whose every page is `html`."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(html.encode())
+
+        def log_message(self, *_arguments: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+
+
+def embeds(browser: Browser, url: str) -> None:
+    """The form on a site of somebody else, before and after it was sent, and as a dialog."""
+    with host_site(host_page(url, '<doi-form form="demo-de"></doi-form>')) as site:
+        for size, scheme in ((PHONE, "light"), (PHONE, "dark"), (DESK, "light"), (DESK, "dark")):
+            with visit(browser, size, scheme) as page:
+                page.goto(site)
+                expect(page.get_by_label("E-Mail-Adresse")).to_be_visible()
+                shoot(page, f"embed-{size[0]}-{scheme}")
+        with visit(browser, PHONE) as page:
+            page.goto(site)
+            page.get_by_label("E-Mail-Adresse").fill(f"bea.{secrets.token_hex(2)}@kundin.example")
+            page.get_by_label("Produktneuheiten").check()
+            page.get_by_role("button", name="Anmelden").click()
+            expect(page.locator(".doi-done")).to_be_visible()
+            shoot(page, "embed-sent-360-light")
+    popup = f'<a href="{url}/f/demo-de" data-doi-popup="demo-de">Neuigkeiten abonnieren</a>'
+    with host_site(host_page(url, popup)) as site, visit(browser, DESK) as page:
+        page.goto(site)
+        page.get_by_role("button", name="Neuigkeiten abonnieren").click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        shoot(page, "popup-1280-light", whole=False)
+
+
 def main(url: str) -> None:
     address = f"anna.{secrets.token_hex(2)}@kundin.example"
     with open_browser() as browser:
@@ -95,6 +160,7 @@ def main(url: str) -> None:
         with visit(browser, README) as page:
             page.goto(f"{url}/f/demo-en")
             shoot(page, "form", whole=False)
+        embeds(browser, url)
         sign_up(browser, url, address)
         link = mailed_link(browser, url, address)
         show(browser, link, "confirm", (PHONE, "light"), (PHONE, "dark"), (DESK, "light"))
