@@ -18,6 +18,8 @@ class EventType(Enum):
     SUBSCRIPTION_EXPIRED = "subscription.expired"
     SUBSCRIPTION_REFUSED = "subscription.refused"
     CONFIRMATION_RESENT = "confirmation.resent"
+    CONFIRMATION_CONTRADICTED = "confirmation.contradicted"
+    REASON_GIVEN = "unsubscription.reason"
     CONSENT_WITHDRAWN = "consent.withdrawn"
     LINK_OPENED = "link.opened"
     MAIL_ACCEPTED = "mail.accepted"
@@ -83,6 +85,7 @@ FIELDS: dict[str, FieldClass] = {
     "method": FieldClass.RESIDUE,
     "purpose_of_link": FieldClass.RESIDUE,
     "scanner": FieldClass.RESIDUE,
+    "scanner_sign": FieldClass.RESIDUE,
     "seconds_since_sent": FieldClass.RESIDUE,
     "counts": FieldClass.RESIDUE,
     "snapshot_at": FieldClass.RESIDUE,

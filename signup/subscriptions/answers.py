@@ -22,7 +22,7 @@ from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, client_fields, count_hit, publish, record
 from signup.forms import actions as forms
 from signup.forms.rules import FormView
-from signup.subscriptions import declared, endings, payload, rules, welcoming
+from signup.subscriptions import declared, endings, payload, rules, scanners, welcoming
 from signup.subscriptions.models import Confirmation, Subscription
 from signup.subscriptions.rules import Link, NotMe
 from signup.subscriptions.states import ConfirmationState, EndReason, Frequency, Ground, Status
@@ -132,7 +132,7 @@ def note_opening(
         "token_sha256": found.token_hash.hex(),
         "purpose_of_link": purpose,
         "method": method,
-        "scanner": rules.looks_like_scanner(method, client.user_agent, since),
+        **scanners.label(scanners.sign_of(method, client.user_agent, client.ip, since)),
         "seconds_since_sent": since,
         **client_fields(client),
     }
@@ -165,7 +165,7 @@ def confirm_question(
     """
     question = look_up(session, hashed, now=now, lock=True)
     if question is None or question.link is not Link.OPEN or question.subscription is None:
-        return question.link if question else None
+        return _after_no(session, question, client=client, now=now) if question else None
     confirmation, subscription = question.confirmation, question.subscription
     controller_id, contact_id = confirmation.controller_id, subscription.contact_id
     if not question.asked:
@@ -271,6 +271,8 @@ def refuse(session: Session, ident: bytes, *, client: ClientInfo, now: datetime)
     controller_id, contact_id = confirmation.controller_id, subscription.contact_id
     address_key = contacts.address_key(session, controller_id, EmailAddress.parse(question.email))
     if question.not_me is NotMe.AFTER_CONFIRM:
+        if _just_given(question, now=now):
+            return _after_yes(session, question, subscription.id, client=client, now=now)
         endings.end(
             session,
             endings.load(session, subscription.id),
@@ -291,6 +293,51 @@ def refuse(session: Session, ident: bytes, *, client: ClientInfo, now: datetime)
     fields = {**_link_fields(question), **client_fields(client)}
     record(session, controller_id, EventType.SUBSCRIPTION_REFUSED, fields, now=now, subject=subject, actor=PERSON)
     return NotMe.DONE
+
+
+def _just_given(question: Question, *, now: datetime) -> list[Held]:
+    """What the question's yes gave, if that was too short ago for a person to contradict."""
+    given = [item for item in question.held if item.state is ConsentState.GIVEN]
+    latest = max((item.given_at for item in given if item.given_at), default=None)
+    return given if rules.contradicts(latest, now=now) else []
+
+
+def _after_yes(
+    session: Session, question: Question, subscription_id: str, *, client: ClientInfo, now: datetime
+) -> NotMe:
+    """A no within seconds of the yes: neither counts. What the yes gave ends; the no keeps nobody out."""
+    order = endings.load(session, subscription_id)
+    given = {item.purpose_id for item in _just_given(question, now=now)}
+    ending = endings.Ending(EndReason.WITHDRAWN, "contradiction", flagged=True)
+    scopes = [item for item in order.given if item.purpose_id in given]
+    endings.end_topics(session, order, scopes, ending, client=client, now=now)
+    _neither(session, question, order.email, Reason.UNSUBSCRIBED, client=client, now=now)
+    return NotMe.CHECK
+
+
+def _after_no(session: Session, question: Question, *, client: ClientInfo, now: datetime) -> Link:
+    """What the link stands for. A yes within seconds of a no counts as little as the no."""
+    confirmation, refused = question.confirmation, question.confirmation.state is ConfirmationState.REFUSED
+    if not refused or not question.email or not rules.contradicts(confirmation.closed_at, now=now):
+        return question.link
+    _neither(session, question, question.email, Reason.NOT_ME, client=client, now=now)
+    return Link.CHECK
+
+
+def _neither(
+    session: Session, question: Question, email: str, block: Reason, *, client: ClientInfo, now: datetime
+) -> None:
+    """Both answers are void, the block that the first or second one set is gone, and it is on record why."""
+    confirmation = question.confirmation
+    controller_id, contact_id = confirmation.controller_id, confirmation.contact_id or ""
+    key = contacts.address_key(session, controller_id, EmailAddress.parse(email))
+    session.write_queued()
+    suppression.lift(session, controller_id, key, {block})
+    session.change(Confirmation, {"id": confirmation.id}, {"state": ConfirmationState.CHECK})
+    fields = {**_link_fields(question), **client_fields(client)}
+    subject = Subject(contact_id, contacts.open_key(session, contact_id))
+    kind = EventType.CONFIRMATION_CONTRADICTED
+    record(session, controller_id, kind, fields, now=now, subject=subject, actor=PERSON)
 
 
 def _close_questions(session: Session, contact_id: str, state: ConfirmationState, this: str, *, now: datetime) -> None:

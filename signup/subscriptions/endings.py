@@ -22,7 +22,7 @@ from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, client_fields, count_hit, publish, record
 from signup.mail.models import Message, MessageState
 from signup.purposes.actions import ControllerView, get_controller
-from signup.subscriptions import payload, rules
+from signup.subscriptions import payload, rules, scanners
 from signup.subscriptions.links import UNSUBSCRIBE
 from signup.subscriptions.models import Confirmation, Subscription
 from signup.subscriptions.states import ConfirmationState, EndReason, Ground, Status
@@ -300,6 +300,20 @@ def undo(session: Session, order: Order, scope: Held | None, *, client: ClientIn
     return True
 
 
+def note_reason(session: Session, order: Order, reason: str, *, about: bytes, now: datetime) -> None:
+    """Why somebody left is on record, once for each ending. No text of their own, and no state changes.
+
+    Args:
+        reason: one of `rules.LEAVING_REASONS`.
+        about: what stands for this ending.
+    """
+    if reason not in rules.LEAVING_REASONS or count_hit(session, token_hash(b"reason" + about)) > 1:
+        return
+    fields = {"subscription": order.subscription.id, "reason": reason}
+    controller_id = order.subscription.controller_id
+    record(session, controller_id, EventType.REASON_GIVEN, fields, now=now, subject=order.subject, actor=PERSON)
+
+
 def note_opening(
     session: Session, ident: bytes, purpose: str = UNSUBSCRIBE, *, method: str, client: ClientInfo, now: datetime
 ) -> None:
@@ -313,7 +327,7 @@ def note_opening(
         "subscription": order.subscription.id,
         "purpose_of_link": f"{purpose} {scope.topic}" if scope else purpose,
         "method": method,
-        "scanner": rules.looks_like_scanner(method, client.user_agent, None),
+        **scanners.label(scanners.sign_of(method, client.user_agent, client.ip, None)),
         **client_fields(client),
     }
     record(session, order.subscription.controller_id, EventType.LINK_OPENED, fields, now=now, subject=order.subject)

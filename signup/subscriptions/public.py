@@ -11,7 +11,7 @@ from signup.consents.actions import Held
 from signup.core.db import reading, transaction
 from signup.core.values import MAIL_CLIENT, PERSON, rfc3339, utc_now
 from signup.subscriptions import answers, endings, links, resending, shown
-from signup.subscriptions.rules import BY_PAGE, UNDO_WINDOW, Link, NotMe
+from signup.subscriptions.rules import BY_PAGE, LEAVING_REASONS, UNDO_WINDOW, Link, NotMe
 from signup.subscriptions.states import EndReason, Status
 from signup.web.request import client_info, speak
 from signup.web.token_pages import fresh, ident_in, itself, keys, note, one_click, page, protect, seconds_open
@@ -20,12 +20,14 @@ blueprint = Blueprint("subscriptions", __name__)
 protect(blueprint)
 
 RESENDABLE = (Link.EXPIRED, Link.REPLACED)
-GONE = (Link.EXPIRED, Link.CANCELLED, Link.WITHDRAWN, Link.REPLACED)
+GONE = (Link.EXPIRED, Link.CANCELLED, Link.WITHDRAWN, Link.REPLACED, Link.CHECK)
 UNDO = "undo"
 ONE_CLICK = "one-click"
 # Words after the question mark: what the page says after its own button, the same whatever came of it.
 RESENT = "resent"
 RESTORED = "restored"
+WHY = "why"
+THANKS = "thanks"
 
 
 def _note_opening(ident: bytes, purpose: str) -> None:
@@ -116,7 +118,7 @@ def _not_me_page(ident: bytes, *, young: bool = False) -> Response:
     ended = state is NotMe.DONE and question.subscription is not None and question.subscription.flagged
     return page(
         "subscriptions/not_me.html",
-        410 if state is NotMe.GONE else 422 if young and usable else 200,
+        410 if state in (NotMe.GONE, NotMe.CHECK) else 422 if young and usable else 200,
         state="after_confirm" if ended else state.value,
         nonce=keys().page_nonce(links.NOT_ME, ident, now) if usable else None,
         action=request.path,
@@ -142,6 +144,8 @@ def unsubscribe(token: str) -> Response:
     if one_click():
         _end(ident, ONE_CLICK)
         return make_response(("", 200, {"Content-Type": "text/plain; charset=utf-8"}))
+    if request.form.get(WHY):
+        return _note_reason(ident)
     if request.form.get(UNDO):
         return _undo(ident)
     if not fresh(links.UNSUBSCRIBE, ident):
@@ -183,15 +187,29 @@ def _undo(ident: bytes) -> Response:
     return itself(RESTORED if undone else "")
 
 
+def _note_reason(ident: bytes) -> Response:
+    now = utc_now()
+    with transaction() as session:
+        found = endings.behind_link(session, ident)
+        if found is None:
+            abort(404)
+        about = _ending_of(ident, *found)
+        if keys().page_is_fresh(WHY, about, request.form.get("nonce", ""), now):
+            endings.note_reason(session, found[0], request.form[WHY], about=about, now=now)
+    return itself(THANKS)
+
+
 def _unsubscribe_page(ident: bytes, *, young: bool = False) -> Response:
     now = utc_now()
     with reading() as session:
         found = endings.behind_link(session, ident, lock=False)
-    if found is None:
-        abort(404)
-    order, scope = found
+        if found is None:
+            abort(404)
+        order, scope = found
+        held = order.subscription
+        preferences_url = links.preferences_url(session, links.unsubscribe_id(session, held.id, held.epoch))
     g.locale, g.timezone = order.locale, order.controller.timezone
-    undo = endings.undoable(order, scope, now=now)
+    undo, ending = endings.undoable(order, scope, now=now), _ending_of(ident, order, scope)
     given = [scope] if scope in order.given and scope else [] if scope else order.given
     state = "active" if given else "ended" if order.subscription.status in (Status.ENDED, Status.ACTIVE) else "inactive"
     return page(
@@ -206,7 +224,11 @@ def _unsubscribe_page(ident: bytes, *, young: bool = False) -> Response:
         ],
         nonce=keys().page_nonce(links.UNSUBSCRIBE, ident, now),
         action=request.path,
-        undo=keys().page_nonce(UNDO, _ending_of(ident, order, scope), now) if undo else None,
+        undo=keys().page_nonce(UNDO, ending, now) if undo else None,
+        why=keys().page_nonce(WHY, ending, now) if undo and THANKS not in request.args else None,
+        thanks=THANKS in request.args,
+        reasons=LEAVING_REASONS,
+        preferences_url=preferences_url if state == "active" else None,
         young=young and state == "active",
         form_url=None,
         controller=order.controller,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +13,8 @@ from signup.suppression.models import Reason
 
 # Long enough to notice a slip, short enough that nobody else finds the open page.
 UNDO_MINUTES = 30
+# What people may say when they have left; a free text would hold what nobody may keep.
+LEAVING_REASONS = ("too-many", "not-relevant", "not-asked-for", "other-way", "other")
 # Further openings of one link are only counted: the log must not be a place to fill up.
 OPENINGS_TOLD = 50
 
@@ -23,6 +24,8 @@ UNDER_ATTACK = "form under attack"
 BY_PAGE = "page"
 
 UNDO_WINDOW = timedelta(minutes=UNDO_MINUTES)
+# Nobody says yes and "that was not me" in one breath; what presses every button of a mail does.
+CONTRADICTION = timedelta(seconds=5)
 
 
 class Reply(Enum):
@@ -89,6 +92,12 @@ class Link(Enum):
     REPLACED = "replaced"
     CANCELLED = "cancelled"
     WITHDRAWN = "withdrawn"
+    CHECK = "check"  # answered with yes and no at once, so with neither
+
+
+def contradicts(closed_at: datetime | None, *, now: datetime) -> bool:
+    """Whether an opposite answer comes so soon after the first that no person can have given both."""
+    return closed_at is not None and abs(now - closed_at) <= CONTRADICTION
 
 
 def link_now(
@@ -114,6 +123,7 @@ def link_now(
     return {
         ConfirmationState.REPLACED: Link.REPLACED,
         ConfirmationState.EXPIRED: Link.EXPIRED,
+        ConfirmationState.CHECK: Link.CHECK,
     }.get(state, Link.CANCELLED)
 
 
@@ -124,11 +134,14 @@ class NotMe(Enum):
     AFTER_CONFIRM = "after_confirm"  # end what somebody confirmed
     DONE = "done"
     GONE = "gone"
+    CHECK = "check"
 
 
 def not_me_now(link: Link, state: ConfirmationState) -> NotMe:
     if state is ConfirmationState.REFUSED:
         return NotMe.DONE
+    if link is Link.CHECK:
+        return NotMe.CHECK
     if link in (Link.OPEN, Link.REPLACED):
         return NotMe.OPEN
     return NotMe.AFTER_CONFIRM if link is Link.CONFIRMED else NotMe.GONE
@@ -145,17 +158,3 @@ def may_undo(
         and ended_at is not None
         and now - ended_at <= UNDO_WINDOW
     )
-
-
-_SCANNERS = re.compile(
-    r"barracuda|proofpoint|mimecast|safelinks|mcafee|trend ?micro|symantec|fortinet|sophos|forcepoint|urlscan"
-    r"|bot\b|crawler|spider|preview|python-|curl/|wget/|go-http-client|java/|okhttp|headless",
-    re.IGNORECASE,
-)
-
-
-def looks_like_scanner(method: str, user_agent: str, seconds_since_sent: int | None) -> bool:
-    """A label for evidence and statistics. It decides nothing: who is a person shows by pressing the button."""
-    if method == "HEAD" or not user_agent or _SCANNERS.search(user_agent):
-        return True
-    return seconds_since_sent is not None and seconds_since_sent < 2

@@ -13,7 +13,11 @@ from signup.subscriptions.rules import Link
 def question(session: Session, asked: Question) -> dict[str, Any]:
     """The values of `subscriptions/confirm.html` that do not depend on the way there."""
     confirmation, held = asked.confirmation, asked.subscription
-    withdraw = links.unsubscribe_url(session, held.id, held.epoch) if held and asked.link is Link.CONFIRMED else None
+    withdraw = preferences = None
+    if held is not None and asked.link is Link.CONFIRMED:
+        ident = links.unsubscribe_id(session, held.id, held.epoch)
+        withdraw = links.unsubscribe_url(session, held.id, held.epoch)
+        preferences = links.preferences_url(session, ident)
     return {
         "state": asked.link.value,
         "controller": asked.view.controller,
@@ -25,6 +29,8 @@ def question(session: Session, asked: Question) -> dict[str, Any]:
         "confirmed_at": confirmation.closed_at,
         "form_url": None if asked.view.closed else f"/f/{asked.view.slug}",
         "unsubscribe_url": withdraw,
+        "preferences_url": preferences,
+        "onward_url": asked.view.after_confirm if asked.link is Link.CONFIRMED else None,
         "nonce": None,
         "action": None,
         "not_me_url": None,

@@ -45,3 +45,4 @@ class ConfirmationState(Enum):
     EXPIRED = "expired"
     REFUSED = "refused"
     CANCELLED = "cancelled"
+    CHECK = "check"  # yes and no within seconds

@@ -125,6 +125,8 @@ def _confirm(locale: str, state: str, **changes: Any) -> dict[str, Any]:
         "not_me_url": "/not-me/token",
         "form_url": "/f/demo-de",
         "unsubscribe_url": "/unsubscribe/token",
+        "preferences_url": "/preferences/token",
+        "onward_url": "https://www.beispiel.example/danke" if state == "confirmed" else None,
         "may_resend": state in ("expired", "replaced"),
         "young": False,
         **changes,
@@ -140,6 +142,10 @@ def _unsubscribe(locale: str, state: str, **changes: Any) -> dict[str, Any]:
         "nonce": NONCE,
         "action": "/unsubscribe/token",
         "undo": NONCE if state == "ended" else None,
+        "why": NONCE if state == "ended" else None,
+        "thanks": False,
+        "reasons": ("too-many", "not-relevant", "not-asked-for", "other-way", "other"),
+        "preferences_url": "/preferences/token" if state == "active" else None,
         "young": False,
         "form_url": "/f/demo-de",
         **changes,
@@ -231,17 +237,18 @@ def public_pages(locale: str) -> dict[str, tuple[str, dict[str, Any]]]:
         "confirm-young": (confirm, _confirm(locale, "open", young=True)),
         "confirm-bare": (confirm, _confirm(locale, "expired", may_resend=False, **bare)),
         "confirmed-bare": (confirm, _confirm(locale, "confirmed", **bare)),
+        "unsubscribe-thanks": (unsubscribe, _unsubscribe(locale, "ended", why=None, thanks=True)),
         "unsubscribe-topic": (unsubscribe, _unsubscribe(locale, "active", scope=PURPOSES[locale][0]["label"])),
         "not-me-confirmed": ("subscriptions/not_me.html", _not_me("after_confirm", nonce=NONCE)),
         "error-429": ("errors/error.html", _error(locale, 429, 540)),
         "error-503": ("errors/error.html", {**_error(locale, 503, 5), "controller": None}),
         "error-404": ("errors/error.html", {**_error(locale, 404, None), "controller": None}),
     }
-    for state in ("open", "confirmed", "expired", "cancelled", "withdrawn", "replaced", "resent"):
+    for state in ("open", "confirmed", "expired", "cancelled", "withdrawn", "replaced", "resent", "check"):
         pages[f"confirm-{state}"] = (confirm, _confirm(locale, state))
     for state in ("active", "ended", "restored", "inactive"):
         pages[f"unsubscribe-{state}"] = (unsubscribe, _unsubscribe(locale, state))
-    for state in ("open", "done", "after_confirm", "gone"):
+    for state in ("open", "done", "after_confirm", "check", "gone"):
         pages[f"not-me-{state}"] = ("subscriptions/not_me.html", _not_me(state))
     return pages
 

@@ -186,7 +186,7 @@ def test_no_page_submits_or_moves_on_by_itself_when_opened(renderer: Renderer, l
 @pytest.mark.req("U5")
 def test_undo_carries_its_own_nonce_when_just_unsubscribed(renderer: Renderer) -> None:
     page = Page(renderer.page("de", "unsubscribe-ended"))
-    assert [field["name"] for field in page.all("input")] == ["undo"]
+    assert len(page.all("input", name="undo")) == 1
 
 
 @pytest.mark.req("U3")

@@ -3,13 +3,18 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from signup.abuse.models import Budget
+from signup.consents.models import Consent
+from signup.contacts import actions as contacts
 from signup.core.db import reading, transaction
-from signup.core.values import utc_now
+from signup.core.values import EmailAddress, utc_now
 from signup.privacy import retention
 from signup.subscriptions.models import Confirmation
 from signup.subscriptions.states import Status
+from signup.suppression import actions as suppression
+from signup.suppression.models import Reason
 from tests.conftest import in_threads, queued_mail
 from tests.support import log
 from tests.support.pages import ident_of, nonce
@@ -204,6 +209,7 @@ def test_not_me_refuses_the_request_for_good(client, anna, sign_up):
     assert (answer.status_code, answer.location) == (303, anna.not_me_path)
     assert client.get(anna.not_me_path).status_code == 200
     assert log.subscription(anna.contact_id).status is Status.REFUSED
+    age(anna, seconds=6)
     assert press(client, anna.confirm_path).status_code == 410
     assert log.subscription(anna.contact_id).status is Status.REFUSED
     assert all(message.state.value == "cancelled" for message in log.messages(anna.contact_id))
@@ -211,8 +217,9 @@ def test_not_me_refuses_the_request_for_good(client, anna, sign_up):
     assert again.confirm_url == ""
 
 
-def test_not_me_after_the_confirmation_ends_it_flagged(client, anna):
+def test_not_me_after_the_confirmation_ends_it_flagged(client, anna, demo):
     press(client, anna.confirm_path)
+    age(anna, seconds=6)
     assert press(client, anna.not_me_path).status_code == 303
     subscription = log.subscription(anna.contact_id)
     assert (subscription.status.value, subscription.end_reason.value, subscription.flagged) == (
@@ -221,6 +228,60 @@ def test_not_me_after_the_confirmation_ends_it_flagged(client, anna):
         True,
     )
     assert log.published(anna.contact_id)[-2:] == ["subscription.unsubscribed", "consent.withdrawn"]
+    assert blocked(demo) is Reason.NOT_ME
+
+
+def age(person, *, seconds):
+    """What the person answered was that long ago."""
+    then = utc_now() - timedelta(seconds=seconds)
+    with transaction() as session:
+        session.execute(update(Confirmation).where(Confirmation.contact_id == person.contact_id).values(closed_at=then))
+        given = update(Consent).where(Consent.contact_id == person.contact_id, Consent.given_at.is_not(None))
+        session.execute(given.values(given_at=then))
+
+
+def blocked(demo):
+    with reading() as session:
+        key = contacts.address_key(session, demo.controller.id, EmailAddress.parse("anna@beispiel.de"))
+        return suppression.covering(session, demo.controller.id, key, now=utc_now())
+
+
+@pytest.mark.req("A17")
+@pytest.mark.parametrize("first", ["confirm", "not-me"])
+def test_neither_answer_counts_when_both_buttons_are_pressed_within_seconds(client, anna, demo, sign_up, first):
+    paths = [anna.confirm_path, anna.not_me_path]
+    for path in paths if first == "confirm" else reversed(paths):
+        last = press(client, path)
+    assert last.status_code == 410
+    for path in paths:
+        page = client.get(path)
+        assert page.status_code == 410
+        assert "Bitte entscheiden Sie noch einmal" in page.text
+    assert log.subscription(anna.contact_id).status is not Status.ACTIVE
+    assert "given" not in {item.state.value for item in consents_of(anna)}
+    assert blocked(demo) is None
+    assert "confirmation.contradicted" in log.kinds(anna.contact_id)
+    assert press(client, anna.confirm_path).status_code == 410
+    with transaction() as session:
+        session.execute(update(Budget).values(spent=[]))
+    again = sign_up("anna@beispiel.de")
+    press(client, again.confirm_path)
+    assert log.subscription(anna.contact_id).status is Status.ACTIVE
+
+
+@pytest.mark.req("A17")
+def test_what_was_confirmed_before_goes_on_when_an_added_topic_is_contradicted(client, signup_and_confirm, sign_up):
+    anna = signup_and_confirm("anna@beispiel.de", at=utc_now() - timedelta(minutes=20))
+    added = sign_up("anna@beispiel.de", chosen=("invitations",))
+    press(client, added.confirm_path)
+    press(client, added.not_me_path)
+    assert log.subscription(anna.contact_id).status is Status.ACTIVE
+    assert sorted(item.state.value for item in consents_of(anna)) == ["given", "withdrawn"]
+
+
+def consents_of(person):
+    with reading() as session:
+        return list(session.scalars(select(Consent).where(Consent.contact_id == person.contact_id)))
 
 
 @pytest.mark.req("E19")

@@ -8,14 +8,17 @@ from signup.subscriptions.rules import (
     Link,
     NotMe,
     Reply,
+    contradicts,
     link_now,
-    looks_like_scanner,
     may_undo,
     not_me_now,
     plan_request,
 )
+from signup.subscriptions.scanners import Sign, sign_of
 from signup.subscriptions.states import ConfirmationState, EndReason, Status
 from signup.suppression.models import Reason
+
+BROWSER = "Mozilla/5.0 (Windows NT 10.0) Firefox/140"
 
 
 def plan(**more):
@@ -85,6 +88,7 @@ def test_only_some_suppressions_let_their_owner_ask_again(reason, reply):
         (ConfirmationState.REPLACED, None, False, False, Link.REPLACED),
         (ConfirmationState.REFUSED, None, False, False, Link.CANCELLED),
         (ConfirmationState.CANCELLED, None, False, False, Link.CANCELLED),
+        (ConfirmationState.CHECK, None, False, False, Link.CHECK),
     ],
 )
 def test_a_link_says_what_is_true_now(state, newest, given, expired, link, now):
@@ -100,6 +104,7 @@ def test_a_link_says_what_is_true_now(state, newest, given, expired, link, now):
         (Link.CONFIRMED, ConfirmationState.CONFIRMED, NotMe.AFTER_CONFIRM),
         (Link.CANCELLED, ConfirmationState.REFUSED, NotMe.DONE),
         (Link.EXPIRED, ConfirmationState.EXPIRED, NotMe.GONE),
+        (Link.CHECK, ConfirmationState.CHECK, NotMe.CHECK),
         (Link.WITHDRAWN, ConfirmationState.CONFIRMED, NotMe.GONE),
     ],
 )
@@ -118,15 +123,26 @@ def test_undo_is_for_the_page_and_half_an_hour(by, minutes, allowed, now):
 
 @pytest.mark.req("A18")
 @pytest.mark.parametrize(
-    ("method", "agent", "seconds", "scanner"),
+    ("method", "agent", "ip", "seconds", "sign"),
     [
-        ("GET", "Mozilla/5.0 (Windows NT 10.0) Firefox/140", 30, False),
-        ("HEAD", "Mozilla/5.0 (Windows NT 10.0) Firefox/140", 30, True),
-        ("GET", "Mozilla/5.0 (Windows NT 10.0) Firefox/140", 0, True),
-        ("GET", "", 30, True),
-        ("GET", "python-urllib/3", 30, True),
-        ("GET", "Barracuda Sentinel", 3000, True),
+        ("GET", BROWSER, "203.0.113.7", 61, None),
+        ("GET", BROWSER, "203.0.113.7", None, None),
+        ("GET", BROWSER, "2001:db8::7", 61, None),
+        ("GET", BROWSER, "unknown", 61, None),
+        ("HEAD", BROWSER, "203.0.113.7", 61, Sign.METHOD),
+        ("GET", BROWSER, "203.0.113.7", 59, Sign.EARLY),
+        ("GET", BROWSER, "64.235.150.9", 3000, Sign.NETWORK),
+        ("GET", "", "203.0.113.7", 61, Sign.AGENT),
+        ("GET", "python-urllib/3", "203.0.113.7", 61, Sign.AGENT),
+        ("GET", "Barracuda Sentinel", "203.0.113.7", 3000, Sign.AGENT),
     ],
 )
-def test_machines_are_labelled(method, agent, seconds, scanner):
-    assert looks_like_scanner(method, agent, seconds) is scanner
+def test_machines_are_labelled(method, agent, ip, seconds, sign):
+    assert sign_of(method, agent, ip, seconds) is sign
+
+
+@pytest.mark.req("A17")
+@pytest.mark.parametrize(("seconds", "machine"), [(0, True), (5, True), (6, False)])
+def test_opposite_answers_within_seconds_are_a_machine(seconds, machine, now):
+    assert contradicts(now - timedelta(seconds=seconds), now=now) is machine
+    assert not contradicts(None, now=now)

@@ -1,20 +1,21 @@
 """Ending a subscription: one click, page, topic, undo."""
 
 import json
+import re
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, update
 
 from signup.contacts import actions as contacts
-from signup.core.db import reading, transaction
-from signup.core.values import utc_now
+from signup.core.db import database, reading, transaction
+from signup.core.values import rfc3339, utc_now
 from signup.eventlog.models import Publication
 from signup.subscriptions import links
 from signup.subscriptions.models import Subscription
 from signup.subscriptions.states import Status
 from tests.support import log
-from tests.support.pages import nonce, undo_nonce
+from tests.support.pages import ident_of, nonce, undo_nonce
 
 ONE_CLICK = {"List-Unsubscribe": "One-Click"}
 
@@ -212,3 +213,30 @@ def test_an_old_link_still_works_when_the_secret_key_was_rotated(place, anna):
         from signup.core.db import database
 
         database().engine.dispose()
+
+
+@pytest.mark.req("U7")
+def test_a_reason_is_taken_once_after_the_fact_and_only_from_the_list(client, signup_and_confirm):
+    person = signup_and_confirm("anna@beispiel.de")
+    path = person.unsubscribe_path
+    assert 'name="why"' not in client.get(path).text
+    client.post(path, data={"nonce": nonce(path)})
+    page = client.get(path).text
+    assert 'name="why"' in page
+    assert 'type="text"' not in page
+    assert "<textarea" not in page
+    ending = rfc3339(log.subscription(person.contact_id).ended_at).encode()
+    made = database().sessions.kw["keys"].page_nonce("why", ident_of(path) + ending, utc_now() - timedelta(seconds=5))
+    for reason in ("my own words", "too-many", "other"):
+        answer = client.post(path, data={"nonce": made, "why": reason})
+        assert (answer.status_code, answer.location) == (303, f"{path}?thanks")
+    assert "Danke" in client.get(f"{path}?thanks").text
+    told = [fact.fields["reason"] for fact in log.facts(person.contact_id) if fact.kind == "unsubscription.reason"]
+    assert told == ["too-many"]
+
+
+def test_less_is_offered_before_leaving(client, signup_and_confirm):
+    person = signup_and_confirm("anna@beispiel.de")
+    page = client.get(person.unsubscribe_path).text
+    (link,) = re.findall(r'href="[^"]*(/preferences/[^"]+)"', page)
+    assert client.get(link).status_code == 200
