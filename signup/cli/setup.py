@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 from signup import demo
 from signup.cli import capacity
 from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
+from signup.core import intake
 from signup.core.config import SETTINGS, Config
 from signup.core.db import reading, transaction
 from signup.core.values import LOCALES, utc_now
@@ -243,6 +244,8 @@ def check_config() -> None:
     click.echo(f"outbound allowance {', '.join(config.outbound_allow) or 'public addresses over https only'}")
     ways = len(config.alarm_mail) + (config.alarm_url is not None)
     click.echo(f"alarms go to       {f'{ways} places' if ways else 'the log and /metrics only'}")
+    for name, value in intake.told(config.intake).items():
+        click.echo(f"{name:<19}{value}")
     click.echo(f"known settings     {', '.join(sorted(SETTINGS))}")
     try:
         with reading() as session:

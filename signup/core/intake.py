@@ -46,6 +46,20 @@ class IntakeConfig:
     brevo_token: str | None = field(default=None, repr=False)
 
 
+def told(config: IntakeConfig) -> dict[str, str]:
+    """The settings in words for the operator, without the token."""
+    listen = config.listen
+    ways = [f"{listen.protocol}://{listen.host}:{listen.port}"] if listen else []
+    ways += [f"Amazon SES by {len(config.ses_topics)} topics"] if config.ses_topics else []
+    ways += ["Brevo"] if config.brevo_token else []
+    return {
+        "mails return to": config.bounce_address or "the sender of each controller",
+        "unsubscribe by mail": config.unsubscribe_mailbox or "none: https links only",
+        "reports come by": ", ".join([*ways, "files and the API"]),
+        "soft bounces": f"{config.soft_bounces} within 30 days end a subscription",
+    }
+
+
 def read(text: Callable[[str], str | None], soft_bounces: int, problems: list[str]) -> IntakeConfig:
     """The settings; what is wrong with them is added to `problems`.
 
