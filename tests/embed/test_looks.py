@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from signup.core.db import reading
+from signup.core.values import utc_now
+from signup.purposes import actions as purposes
 from tests.embed.conftest import Stage
+from tests.forms.test_definition import FORM, publish
+from tests.forms.test_fields import DECLARED
 from tests.support.browser import accessibility_violations
 
 pytestmark = pytest.mark.browser
@@ -95,3 +102,41 @@ def test_axe_finds_nothing_when_the_embed_is_seen_in_every_state(stage: Stage) -
                 if page.evaluate("document.documentElement.scrollWidth") > width:
                     findings.append(f"{name} is wider than the page")
     assert findings == []
+
+
+@pytest.mark.req("F10")
+@pytest.mark.req("F17")
+def test_declared_fields_have_their_purpose_and_their_error_beside_them_when_embedded(stage: Stage) -> None:
+    with reading() as session:
+        demo = SimpleNamespace(controller=purposes.find_controller(session, "beispiel"))
+    required = tuple(replace(field, required=True) for field in DECLARED)
+    publish(demo, replace(FORM, fields=required, attribution=("utm_source",)), utc_now())
+    findings = []
+    for scheme in ("light", "dark"):
+        with stage.visit(viewport={"width": 320, "height": 800}, color_scheme=scheme, locale="de") as page:
+            page.goto(stage.embedded("element", FORM.slug) + "?utm_source=flyer")
+            page.get_by_role("button", name=FORM.submit_label, exact=True).click()
+            expect(page.locator(".doi-error")).to_have_count(8)
+            links = page.locator(".doi-box a").all_inner_texts()
+            assert "E-Mail" in links[0]
+            assert "kreuzen" in links[-1]
+            page.screenshot(path=SHOTS / f"fields-{scheme}.png", full_page=True)
+            findings += accessibility_violations(page)
+            expect(page.get_by_label("Vorname")).to_have_accessible_description(
+                "Damit wir Sie ansprechen können. Bitte füllen Sie „Vorname“ aus."
+            )
+            page.get_by_label("Vorname").fill("Anna")
+            page.get_by_role("button", name=FORM.submit_label, exact=True).click()
+            expect(page.locator(".doi-error")).to_have_count(7)
+            expect(page.get_by_label("Vorname")).to_have_accessible_description("Damit wir Sie ansprechen können.")
+            page.get_by_label("Größe").select_option("l")
+            page.get_by_label("Auch auf Papier").check()
+            page.get_by_label("Geburtstag").fill("1990-02-28")
+            page.get_by_label("Land").select_option("AT")
+            page.get_by_label("Telefon").fill("+43 1 234")
+            page.get_by_label("Produktneuheiten").check()
+            page.get_by_label(FORM.email_label, exact=True).fill(f"{scheme}@kundin.example")
+            page.get_by_role("button", name=FORM.submit_label, exact=True).click()
+            expect(page.locator(".doi-done")).to_be_focused()
+    assert findings == []
+    assert stage.pending().keys() == {"light@kundin.example", "dark@kundin.example"}

@@ -274,6 +274,8 @@ class Embedded {
     const beside = errors.map((error) => ({ ...error, control: this.control(error.field) }));
     const here = beside.filter((error) => error.control);
     if (code !== 422 || !here.length) return this.tell(errors[0]?.message || detail || this.words.away, code);
+    // In the order of the page, whatever the order of the answer.
+    here.sort((one, other) => (one.control.compareDocumentPosition(other.control) & 2 ? 1 : -1));
     for (const { control, message } of here) this.mark(control, message);
     const links = here.map(({ control, message }) => {
       const link = make("a", { href: "#" + control.id }, message);
