@@ -7,7 +7,7 @@ from datetime import datetime
 from signup.core.db import Session
 from signup.core.values import OPERATOR
 from signup.forms import actions as forms
-from signup.forms import pages
+from signup.forms import publishing
 from signup.forms.definition import NewForm
 from signup.purposes import actions as purposes
 from signup.purposes.actions import ControllerView, NewController
@@ -84,7 +84,4 @@ def seed(session: Session, *, now: datetime) -> ControllerView:
 def publish_form(session: Session, controller: ControllerView, new: NewForm, *, now: datetime) -> None:
     """A new form with its first version in force."""
     form_id = forms.create(session, controller, new, now=now)
-    definition = forms.define(session, controller, new)
-    html, css_sha256 = pages.snapshot(definition, new.locale, controller)
-    rendered = forms.Rendered(new.locale, definition, html, css_sha256)
-    forms.publish(session, controller, form_id, rendered, actor=OPERATOR, now=now)
+    publishing.publish_as(session, controller, form_id, new, actor=OPERATOR, now=now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 from flask import current_app
@@ -14,30 +14,16 @@ from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_nam
 from signup.core import intake
 from signup.core.config import SETTINGS, Config
 from signup.core.db import reading, transaction
-from signup.core.values import LOCALES, utc_now
+from signup.core.values import LOCALES, OPERATOR, utc_now
 from signup.forms import actions as forms
-from signup.forms import embedding
-from signup.forms.definition import NewForm
+from signup.forms import embedding, files, publishing
 from signup.forms.embedding import Kind
+from signup.forms.files import FormFile
 from signup.purposes import actions as purposes
 from signup.purposes import branding
 from signup.purposes.actions import NewController
 from signup.reports import queries
 from signup.staff import access
-
-WORDS = {
-    "de": {
-        "email_label": "E-Mail-Adresse",
-        "submit_label": "Anmelden",
-        "note": "Wir schicken Ihnen eine Mail mit einem Link. Erst wenn Sie ihn bestätigen, sind Sie angemeldet. "
-        "Widerruf jederzeit.",
-    },
-    "en": {
-        "email_label": "E-mail address",
-        "submit_label": "Sign up",
-        "note": "We send you a mail with a link. You are signed up only once you confirm it. Withdraw at any time.",
-    },
-}
 
 
 def upgrade() -> None:
@@ -129,17 +115,43 @@ def set_controller(slug: str, logo: BinaryIO | None, no_logo: bool, **changes: s
 
 
 @form.command("create")
-@click.argument("slug")
+@click.argument("slug", required=False)
+@click.option("--from", "file", type=click.File("rb"), help="JSON file that describes the whole form.")
+@click.option("--draft", is_flag=True, help="With --from: do not publish yet.")
 @click.option("--controller", "owner", help="Slug of the controller.")
 @click.option("--locale", type=click.Choice(LOCALES), default="de", show_default=True)
-@click.option("--title", required=True)
+@click.option("--title")
 @click.option("--intro", default="")
-@click.option("--purpose", "slugs", multiple=True, required=True, help="Slug of a purpose; repeat for more.")
+@click.option("--purpose", "slugs", multiple=True, help="Slug of a purpose; repeat for more.")
 @click.option("--text", "texts", multiple=True, help="SLUG=consent sentence, for a purpose that is new.")
 @click.option("--origin", "origins", multiple=True, help="Site that may embed the form; none means every site.")
-def create_form(
+def create_form(slug: str | None, owner: str | None, file: BinaryIO | None, draft: bool, **said: Any) -> None:
+    """Create and publish the form SLUG, or the one that a file describes."""
+    if file is not None:
+        _create_from(slug, owner, file, draft=draft)
+        return
+    if slug is None or not said["title"] or not said["slugs"]:
+        raise BadInput("Missing SLUG, --title or --purpose: give them, or a file with --from.")
+    _create_by_options(slug, owner, **said)
+
+
+def _create_from(slug: str | None, owner: str | None, file: BinaryIO, *, draft: bool) -> None:
+    now = utc_now()
+    with plain_errors(), transaction() as session:
+        owned = controller_named(session, owner)
+        told = files.read(file.read())
+        if slug not in (None, told.slug):
+            raise BadInput(f"The file is about {told.slug!r}, not {slug!r}.")
+        publishing.create(session, owned, told, now=now)
+        if not draft:
+            publishing.publish(session, owned, told.slug, actor=OPERATOR, now=now)
+    click.echo(f"{told.slug} is a draft: flask form publish {told.slug}" if draft else _url(told.slug))
+
+
+def _create_by_options(
     slug: str,
     owner: str | None,
+    *,
     locale: str,
     title: str,
     intro: str,
@@ -147,7 +159,6 @@ def create_form(
     texts: tuple[str, ...],
     origins: tuple[str, ...],
 ) -> None:
-    """Create and publish the form SLUG."""
     now = utc_now()
     sentences = dict(text.partition("=")[::2] for text in texts)
     with plain_errors(), transaction() as session:
@@ -160,20 +171,8 @@ def create_form(
                 purposes.create_purpose(session, owned.id, name, label=label, hint={}, text=text, now=now)
             elif name not in known:
                 raise BadInput(f"There is no purpose {name!r}: give its consent sentence with --text {name}=…")
-        words = WORDS[locale]
-        new = NewForm(
-            slug=slug,
-            name=title,
-            locale=locale,
-            title=title,
-            intro=intro,
-            email_label=words["email_label"],
-            submit_label=words["submit_label"],
-            note=words["note"],
-            purposes=slugs,
-            allowed_origins=origins,
-        )
-        demo.publish_form(session, owned, new, now=now)
+        file = FormFile(slug, title, list(slugs), locale, intro=intro, allowed_origins=list(origins))
+        demo.publish_form(session, owned, files.form_of(file), now=now)
     click.echo(f"{_url(slug)}")
 
 
@@ -182,14 +181,44 @@ def create_form(
 def list_forms(owner: str | None) -> None:
     """List the forms of a controller."""
     with plain_errors(), reading() as session:
-        for view in forms.listed(session, controller_named(session, owner).id, limit=1000):
-            click.echo(f"{view.slug}\tversion {view.version}\t{'closed' if view.closed else 'open'}\t{_url(view.slug)}")
+        for item in publishing.standings(session, controller_named(session, owner).id):
+            version = f"version {item.live_version}" if item.live_version else "not published"
+            state = ("closed" if item.closed else "open") + (", draft" if item.has_draft else "")
+            click.echo(f"{item.slug}\t{version}\t{state}\t{_url(item.slug)}")
+
+
+@form.command("set")
+@click.argument("slug")
+@click.option("--controller", "owner", help="Slug of the controller.")
+@click.option("--from", "file", type=click.File("rb"), required=True, help="JSON file that describes the whole form.")
+def set_form(slug: str, owner: str | None, file: BinaryIO) -> None:
+    """Give the form SLUG a new draft; what is published stays in force."""
+    with plain_errors(), transaction() as session:
+        publishing.set_draft(session, controller_named(session, owner), slug, files.read(file.read()))
+    click.echo(f"{slug} has a draft: flask form publish {slug}")
+
+
+@form.command("publish")
+@click.argument("slug")
+@click.option("--controller", "owner", help="Slug of the controller.")
+def publish_form(slug: str, owner: str | None) -> None:
+    """Put the draft of the form SLUG in force; without one, its texts as they are now."""
+    with plain_errors(), transaction() as session:
+        number = publishing.publish(session, controller_named(session, owner), slug, actor=OPERATOR, now=utc_now())
+    click.echo(f"{slug} version {number} {_url(slug)}")
 
 
 @form.command("show")
 @click.argument("slug")
-def show_form(slug: str) -> None:
-    """Show the form SLUG with its purposes and their wording."""
+@click.option("--controller", "owner", help="Slug of the controller.")
+@click.option("--as", "kind", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def show_form(slug: str, owner: str | None, kind: str) -> None:
+    """Show the form SLUG with its purposes and their wording, or as a file for --from, the draft if there is one."""
+    if kind == "json":
+        with plain_errors(), reading() as session:
+            file = publishing.described(session, controller_named(session, owner), slug)
+        click.echo(files.write(file))
+        return
     with plain_errors(), reading() as session:
         view = forms.in_force(session, slug)
     click.echo(

@@ -15,12 +15,12 @@ from signup.core.errors import Conflict, Invalid, NotFound
 from signup.core.values import Actor, new_id
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import canonical, record
-from signup.forms.definition import NewForm, check, settings
+from signup.forms.definition import NewForm, check, settings, wrong
 from signup.forms.models import Form, FormVersion
 from signup.forms.rules import FormView, whole
 from signup.mail import preview
 from signup.purposes import actions as purposes
-from signup.purposes.actions import ControllerView
+from signup.purposes.actions import ControllerView, PurposeView, TextView
 from signup.purposes.models import Controller
 
 
@@ -64,13 +64,13 @@ def define(session: Session, controller: ControllerView, new: NewForm) -> dict[s
         if slug not in known:
             raise Invalid(f"There is no purpose {slug!r}.")
         purpose = known[slug]
-        text = purposes.text_in_force(session, controller.id, purpose.id, new.locale)
+        text = _text(session, controller.id, purpose, new.locale)
         items.append(
             {
                 "id": purpose.id,
                 "slug": slug,
                 "topic": purpose.topic,
-                "label": purpose.label.get(new.locale, slug),
+                "label": purpose.label[new.locale],
                 "hint": purpose.hint.get(new.locale, ""),
                 "text": text.text,
                 "text_sha256": text.sha256,
@@ -79,6 +79,8 @@ def define(session: Session, controller: ControllerView, new: NewForm) -> dict[s
         )
     if not items:
         raise Invalid("A form needs at least one purpose.")
+    if not controller.privacy_url.strip():
+        raise wrong("privacy", "The controller has no privacy notice: flask controller set --privacy URL.")
     return {
         **settings(new),
         "title": new.title,
@@ -90,6 +92,23 @@ def define(session: Session, controller: ControllerView, new: NewForm) -> dict[s
         "privacy_url": controller.privacy_url,
         "notice": {"url": controller.privacy_url, "controller": controller.name, "address": controller.address},
     }
+
+
+def _text(session: Session, controller_id: str, purpose: PurposeView, locale: str) -> TextView:
+    """The wording in the form's language, and no other.
+
+    Raises:
+        Invalid: nobody has worded the purpose in it.
+
+    Rule: GDPR 4(11) and 7(2), consent to words that one understands.
+    """
+    try:
+        text = purposes.text_in_force(session, controller_id, purpose.id, locale)
+    except NotFound:
+        raise wrong("purposes", f"{purpose.slug!r} has no consent text in {locale!r}.") from None
+    if not text.text.strip() or not purpose.label.get(locale, "").strip():
+        raise wrong("purposes", f"{purpose.slug!r} has no label or no consent text in {locale!r}.")
+    return text
 
 
 @dataclass(frozen=True)

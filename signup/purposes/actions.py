@@ -191,6 +191,33 @@ def create_purpose(
     return PurposeView(purpose.id, slug, slug, "email", dict(label), dict(hint))
 
 
+@dataclass(frozen=True)
+class Words:
+    """A purpose in one language."""
+
+    locale: str
+    label: str
+    hint: str
+    text: str
+
+
+def word_purpose(session: Session, controller_id: str, slug: str, words: Words, *, now: datetime) -> None:
+    """The purpose exists and its texts in force in this language are these; the same words change nothing."""
+    found = named(session, controller_id, [slug]).get(slug)
+    label, hint = {words.locale: words.label}, {words.locale: words.hint}
+    if found is None:
+        text = {words.locale: words.text}
+        create_purpose(session, controller_id, slug, label=label, hint=hint, text=text, now=now)
+        return
+    session.change(Purpose, {"id": found.id}, {"label": {**found.label, **label}, "hint": {**found.hint, **hint}})
+    try:
+        same = text_in_force(session, controller_id, found.id, words.locale).text == words.text
+    except NotFound:
+        same = False
+    if not same:
+        add_text(session, controller_id, found.id, words.locale, words.text, now=now)
+
+
 def add_text(session: Session, controller_id: str, purpose_id: str, locale: str, text: str, *, now: datetime) -> int:
     """The next version of the consent text exists; earlier versions stay as they are.
 
