@@ -14,7 +14,7 @@ from signup.jobs import Job
 from signup.mail import compose, send
 from signup.mail.postman import Postman
 from signup.privacy import retention
-from signup.subscriptions import answers, notices
+from signup.subscriptions import answers, notices, quarantine
 from signup.webhooks import actions as webhooks
 from signup.webhooks import send as webhooks_send
 
@@ -99,6 +99,13 @@ JOBS: tuple[Kind, ...] = (
         retry="what is new stays untold until the next run, a minute later",
         lease_seconds=notices.LEASE_SECONDS,
         every_seconds=notices.EVERY_SECONDS,
+    ),
+    Kind(
+        quarantine.JOB_WATCH,
+        lambda: quarantine.run,
+        retry="again when its lease ends, ten minutes later",
+        lease_seconds=600,
+        every_seconds=quarantine.EVERY_SECONDS,
     ),
     Kind(
         alarms.JOB_RUN,

@@ -150,6 +150,13 @@ def is_held(session: Session, form_id: str, *, now: datetime) -> bool:
     return flows.tally().is_over(flows.form_stream(form_id, session.config.form_per_hour), now=now)
 
 
+def cost(session: Session, form_id: str, *, now: datetime) -> int:
+    """What a proof for this form costs now, by what all processes see."""
+    stream = flows.form_stream(form_id, session.config.form_per_hour)
+    attacked = flows.tally().is_over(stream, now=now) or flows.is_over_for_all(session, stream, now=now)
+    return challenge.ATTACK_COST if attacked else challenge.COST
+
+
 def settle(ticket: Ticket, rows: Sequence[Any]) -> None:
     """What was added to the database is not counted here any longer; the commit is about to come."""
     flows.tally().settle(ticket.due, rows[len(rows) - len(ticket.due) :])

@@ -171,7 +171,7 @@ def claims(session: Session, due: Sequence[Due]) -> list[Claim]:
                 "hour": item.hour,
                 "count": item.number,
                 "usual": 0,
-                "expires_at": _expiry(item.hour, learns=item.stream.learns),
+                "expires_at": expiry(item.hour, learns=item.stream.learns),
             },
             on=["key", "hour"],
             update="count = flow.count + excluded.count",
@@ -181,7 +181,7 @@ def claims(session: Session, due: Sequence[Due]) -> list[Claim]:
     ]
 
 
-def _expiry(hour: int, *, learns: bool) -> datetime:
+def expiry(hour: int, *, learns: bool) -> datetime:
     end = datetime.fromtimestamp((hour + 2) * HOUR_SECONDS, UTC)
     return end + timedelta(days=LEARNED_DAYS) if learns else end
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, g, jsonify, make_response
 from werkzeug.wrappers import Response
 
-from signup.abuse import challenge
+from signup.abuse import admission, challenge
 from signup.core.db import reading
 from signup.core.errors import Gone
 from signup.core.values import utc_now
@@ -20,12 +20,13 @@ blueprint = Blueprint("abuse", __name__)
 def issue(slug: str) -> Response:
     with reading() as session:
         view = forms.in_force(session, slug)
-        keys = session.keys
+        keys, now = session.keys, utc_now()
+        cost = admission.cost(session, view.id, now=now)
     g.form_view = view
     speak(view)
     if view.closed:
         raise Gone("Sign-ups are no longer accepted here.")
-    made = challenge.issue(keys, view.id, cost=challenge.COST, now=utc_now())
+    made = challenge.issue(keys, view.id, cost=cost, now=now)
     return make_response(jsonify(made), 200, {"Cache-Control": "no-store"})
 
 

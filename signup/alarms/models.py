@@ -18,6 +18,7 @@ class AlarmKind(Enum):
     JOBS_DEAD = "jobs-dead"
     ENDPOINT_FAILING = "endpoint-failing"
     ENDPOINT_OFF = "endpoint-off"
+    FORM_ATTACKED = "form-attacked"
     REPORTS_UNREADABLE = "reports-unreadable"
 
 

@@ -26,6 +26,8 @@ REPEAT = {
     AlarmKind.JOBS_DEAD: timedelta(hours=24),
     AlarmKind.ENDPOINT_FAILING: timedelta(hours=24),
     AlarmKind.ENDPOINT_OFF: timedelta(hours=24),
+    # What waits is discarded after a day, so there is not a day to lose.
+    AlarmKind.FORM_ATTACKED: timedelta(hours=4),
     AlarmKind.REPORTS_UNREADABLE: timedelta(hours=24),
 }
 # A way that does not work is tried again after these, then every quarter of an hour.
@@ -42,6 +44,8 @@ _WORDS = {
         "{waiting} failed and are tried again, {dead} were given up within a day",
         AlarmKind.ENDPOINT_OFF: "webhook endpoint {subject} ({host}) is {state} and gets nothing; "
         "{held} deliveries wait",
+        AlarmKind.FORM_ATTACKED: "form {subject} has far more sign-ups than usual and {held} mails wait: "
+        "flask abuse release or flask abuse discard",
         AlarmKind.REPORTS_UNREADABLE: "{count} mails that came back could not be read; see flask bounces list",
     },
     "de": {
@@ -52,6 +56,8 @@ _WORDS = {
         "{waiting} sind gescheitert und werden wiederholt, {dead} wurden binnen eines Tages aufgegeben",
         AlarmKind.ENDPOINT_OFF: "Webhook-Endpunkt {subject} ({host}) ist {state} und bekommt nichts; "
         "{held} Lieferungen warten",
+        AlarmKind.FORM_ATTACKED: "Formular {subject} hat weit mehr Anmeldungen als üblich, und {held} Mails warten: "
+        "flask abuse release oder flask abuse discard",
         AlarmKind.REPORTS_UNREADABLE: "{count} zurückgekommene Mails waren nicht lesbar; siehe flask bounces list",
     },
 }
@@ -152,6 +158,11 @@ def endpoint_off(
     if not gone and not forgotten:
         return None
     return Finding(AlarmKind.ENDPOINT_OFF, endpoint_id, {"host": host, "state": state, "held": held})
+
+
+def form_attacked(form_id: str, held: int) -> Finding:
+    """A form whose mails wait for somebody to look."""
+    return Finding(AlarmKind.FORM_ATTACKED, form_id, {"held": held})
 
 
 def steps(findings: Iterable[Finding], standing: Iterable[Standing], *, now: datetime) -> list[Step]:

@@ -9,7 +9,7 @@ from flask import current_app
 from sqlalchemy.exc import OperationalError
 
 from signup import demo
-from signup.cli import capacity
+from signup.cli import abuse, capacity
 from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
 from signup.core import intake
 from signup.core.config import SETTINGS, Config
@@ -60,6 +60,7 @@ def demo_forms() -> list[str]:
 
 controller = PlainGroup("controller", help="Controllers: the tenants responsible for the data.")
 form = PlainGroup("form", help="Sign-up forms.")
+form.add_command(abuse.source)
 
 
 @controller.command("create")

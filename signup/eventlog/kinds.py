@@ -37,6 +37,8 @@ class EventType(Enum):
     DATA_KEY_ROTATED = "data-key.rotated"
     EXPORT_COMPLETED = "export.completed"
     EVIDENCE_READ = "evidence.read"
+    MAILS_RELEASED = "mails.released"
+    MAILS_DISCARDED = "mails.discarded"
     FORM_PUBLISHED = "form.published"
     API_KEY_CREATED = "api-key.created"
     API_KEY_REVOKED = "api-key.revoked"

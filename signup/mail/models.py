@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from enum import Enum
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from signup.core.db import Base, Choice, UtcDateTime
@@ -26,6 +26,12 @@ class Message(Base):
     __table_args__ = (
         Index("ix_message_contact", "contact_id"),
         Index("ix_message_list", "controller_id", "id"),
+        Index(
+            "ix_message_quarantine",
+            "created_at",
+            postgresql_where=text("state = 'held' AND sealed IS NOT NULL"),
+            sqlite_where=text("state = 'held' AND sealed IS NOT NULL"),
+        ),
         Index("uq_message_message_id", "message_id", unique=True),
     )
 

@@ -1,0 +1,51 @@
+"""Commands against abuse: mails that wait after an attack, and signed sources for a fair or a poster."""
+
+from __future__ import annotations
+
+import click
+from flask import current_app
+
+from signup.abuse import sources
+from signup.cli.common import BadInput, PlainCommand, PlainGroup, plain_errors
+from signup.core.config import Config
+from signup.core.db import reading, transaction
+from signup.core.values import utc_now
+from signup.forms import actions as forms
+from signup.subscriptions import quarantine
+
+abuse = PlainGroup("abuse", help="Mails that are held because their form was flooded.")
+
+
+@abuse.command("release")
+@click.argument("form")
+def release(form: str) -> None:
+    """Send the held mails of FORM, to each person the newest."""
+    with plain_errors(), transaction() as session:
+        count = quarantine.release(session, forms.in_force(session, form), now=utc_now())
+    click.echo(f"{count} released")
+
+
+@abuse.command("discard")
+@click.argument("form")
+def discard(form: str) -> None:
+    """Never send the held mails of FORM."""
+    with plain_errors(), transaction() as session:
+        count = quarantine.discard(session, forms.in_force(session, form), now=utc_now())
+    click.echo(f"{count} discarded")
+
+
+@click.command("source", cls=PlainCommand)
+@click.argument("form")
+@click.argument("name")
+def source(form: str, name: str) -> None:
+    """Print the link to FORM for one event or poster, NAME: a crowd behind it is not taken for a flood."""
+    if not sources.NAME.fullmatch(name):
+        raise BadInput("A source is named by small letters, digits and hyphens, 40 at most.")
+    config: Config = current_app.extensions["signup.config"]
+    with plain_errors(), reading() as session:
+        view = forms.in_force(session, form)
+        signed = sources.mint(session.keys, view.id, name)
+    click.echo(f"{config.public_url}/f/{view.slug}?{sources.FIELD}={signed}")
+
+
+COMMANDS = (abuse,)
