@@ -238,10 +238,14 @@ class Embedded {
     fire(this.form, "submit", { form: this.slug });
     const timer = setTimeout(() => this.sending?.abort(), PATIENCE_MS);
     try {
-      const fields = new URLSearchParams(new FormData(this.form, event.submitter));
-      const options = { method: "POST", body: fields, headers: { Accept: "application/json" }, credentials: "omit" };
-      const answer = await fetch(this.url, { ...options, signal: this.sending.signal });
-      const content = await answer.json().catch(() => ({}));
+      let [answer, content] = await this.send(event);
+      if (content.challenge && !this.proof) {
+        // A doubt about where it came from, not about the input: dispelled here, and nobody has to leave the page.
+        this.form.dataset.doiChallenge = content.challenge;
+        this.proof = prover(this.form, (text) => (this.status.textContent = text));
+        await this.proof.wait();
+        if (this.proof.ready()) [answer, content] = await this.send(event);
+      }
       this.idle();
       if (answer.ok) this.pending();
       else this.refused(answer.status, content);
@@ -251,6 +255,13 @@ class Embedded {
     }
     clearTimeout(timer);
     this.proof?.spent();
+  }
+
+  async send(event) {
+    const body = new URLSearchParams(new FormData(this.form, event.submitter));
+    const options = { method: "POST", body, headers: { Accept: "application/json" }, credentials: "omit" };
+    const answer = await fetch(this.url, { ...options, signal: this.sending.signal });
+    return [answer, await answer.json().catch(() => ({}))];
   }
 
   idle() {
