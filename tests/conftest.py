@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from pathlib import Path
@@ -38,6 +39,8 @@ from signup.subscriptions.models import Subscription
 pytest_plugins = ["tests.support.fixtures"]
 
 NOW = datetime(2026, 11, 23, 9, 14, 2, 125000, tzinfo=UTC)
+# Fewer than the soft limit of a network.
+ONE_HOUSEHOLD = 4
 CLIENT = ClientInfo("203.0.113.7", "connection", "Mozilla/5.0 (test)")
 
 
@@ -226,6 +229,12 @@ def mailed_url(message: Any, kind: str) -> str:
 @pytest.fixture
 def sign_up(app: Flask) -> Callable[..., SignedUp]:
     """Sign somebody up on a demo form without confirming."""
+    calls = itertools.count()
+
+    def elsewhere() -> ClientInfo:
+        """One household signs up a handful of people; who comes after them lives somewhere else."""
+        number = next(calls)
+        return CLIENT if number < ONE_HOUSEHOLD else replace(CLIENT, ip=f"198.51.{number % 256}.7")
 
     def act(
         email: str,
@@ -233,14 +242,13 @@ def sign_up(app: Flask) -> Callable[..., SignedUp]:
         chosen: tuple[str, ...] = ("product-news",),
         *,
         at: datetime | None = None,
-        client: ClientInfo = CLIENT,
+        client: ClientInfo | None = None,
     ) -> SignedUp:
         now = at or utc_now()
         with reading() as session:
             view = forms.in_force(session, form)
-        ask = presses.SignupRequest(
-            EmailAddress.parse(email), chosen, None, view.version, client, "https://www.beispiel.example", None
-        )
+        client, page = client or elsewhere(), "https://www.beispiel.example"
+        ask = presses.SignupRequest(EmailAddress.parse(email), chosen, None, view.version, client, page, None)
         with transaction() as session:
             requests.request(session, view, ask, now=now)
         message = queued_mail(email)
