@@ -14,7 +14,7 @@ from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_nam
 from signup.core import intake
 from signup.core.config import SETTINGS, Config
 from signup.core.db import reading, transaction
-from signup.core.values import LOCALES, OPERATOR, utc_now
+from signup.core.values import LOCALES, OPERATOR, rfc3339, utc_now
 from signup.forms import actions as forms
 from signup.forms import embedding, files, publishing
 from signup.forms.embedding import Kind
@@ -24,6 +24,7 @@ from signup.purposes import branding
 from signup.purposes.actions import NewController
 from signup.reports import queries
 from signup.staff import access
+from signup.subscriptions import versions
 
 
 def upgrade() -> None:
@@ -240,6 +241,21 @@ def embed_form(slug: str, kind: Kind, source: str) -> None:
         made = embedding.embed(view, kind, session.config.public_url, source=source)
     click.echo(f"<!-- Content-Security-Policy of the page: {'; '.join(made.csp) or 'nothing to add'} -->")
     click.echo(made.html, nl=False)
+
+
+@form.command("outdated")
+@click.option("--controller", "owner", help="Slug of the controller.")
+@click.option("--days", type=click.IntRange(1, 400), default=versions.DAYS, show_default=True)
+def outdated_forms(owner: str | None, days: int) -> None:
+    """List older versions of forms by which people still sign up: their copies should be pasted anew."""
+    with plain_errors(), reading() as session:
+        found = versions.seen(session, controller_named(session, owner).id, days=days, now=utc_now())
+    for item in found:
+        if item.outdated:
+            click.echo(
+                f"{item.slug}\tversion {item.version} of {item.live_version}\t"
+                f"{item.requests} requests\tlast {rfc3339(item.last_at)}"
+            )
 
 
 @form.command("close")

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from signup.core.db import Session
+from signup.core.errors import NotFound
 from signup.core.values import EmailAddress
+from signup.forms import actions as forms
 from signup.purposes.actions import LEGAL_BASES
-from signup.subscriptions import entries, listing
+from signup.subscriptions import entries, listing, versions
 from signup.subscriptions.entries import END_REASONS, Caller
 from signup.subscriptions.listing import STATUSES, Row
 from signup.web import api
@@ -145,3 +147,30 @@ def _shown(row: Row) -> Subscription:
         preferences_url=row.preferences_url,
         fields=row.fields,
     )
+
+
+class VersionUse(Struct):
+    """A version of a form by which people have signed up lately."""
+
+    version: int
+    outdated: Annotated[bool, Meta(description="A copy of it stands somewhere and should be pasted anew.")]
+    requests: int
+    last_at: datetime
+
+
+class FormUse(Struct):
+    slug: str
+    live_version: int
+    days: int
+    versions: list[VersionUse]
+
+
+@api.operation(blueprint, "GET", "/forms/<slug>/versions", scope="forms.read")
+def read_form_use(session: Session, call: Call, slug: str) -> FormUse:
+    """Read which versions of a form people signed up with in the last 30 days."""
+    view = forms.in_force(session, slug)
+    if view.controller.id != call.controller_id:
+        raise NotFound("There is no such form.")
+    found = versions.seen(session, call.controller_id, slug=slug, now=call.now)
+    shown = [VersionUse(item.version, item.outdated, item.requests, item.last_at) for item in found]
+    return FormUse(slug, view.live_version, versions.DAYS, shown)

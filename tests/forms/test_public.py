@@ -271,3 +271,25 @@ def test_a_body_without_a_length_has_the_same_limit(client):
 def test_our_own_page_is_ours_on_a_host_with_an_underscore(client, listed):
     headers = {"Origin": "http://sign_up:8000", "Host": "sign_up:8000"}
     assert client.post("/f/demo-de", data=GOOD, headers=headers).status_code == 303
+
+
+@pytest.mark.req("F16")
+def test_older_versions_still_in_use_are_listed_with_their_count(app, client, demo, second_version):
+    from datetime import timedelta
+
+    from signup.subscriptions import versions
+
+    second_version()
+    for email, stated in (("a@b.de", "1"), ("c@d.de", "1"), ("e@f.de", "2"), ("g@h.de", None)):
+        data = {"email": email, "purpose": ["product-news"], **({"form_version": stated} if stated else {})}
+        assert client.post("/f/demo-de", data=data).status_code == 303
+    key = {"Authorization": f"Bearer {demo.api_key}"}
+    used = client.get("/api/v1/forms/demo-de/versions", headers=key).json
+    found = [(item["version"], item["outdated"], item["requests"]) for item in used["versions"]]
+    assert found == [(1, True, 2), (2, False, 2)]
+    lines = app.test_cli_runner().invoke(args=["form", "outdated"]).stdout.splitlines()
+    assert [line.split("\t")[:3] for line in lines] == [["demo-de", "version 1 of 2", "2 requests"]]
+    with reading() as session:
+        later = utc_now() + timedelta(days=versions.DAYS, seconds=5)
+        assert versions.seen(session, demo.controller.id, now=later) == []
+        assert versions.seen(session, "ctl_other", now=utc_now()) == []
