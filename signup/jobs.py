@@ -54,7 +54,7 @@ class Job:
 
     id: str
     kind: str
-    payload: Mapped[dict[str, Any]] | dict[str, Any]
+    payload: dict[str, Any]
     attempt: int
     lease_token: str
     created_at: datetime

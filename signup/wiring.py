@@ -9,6 +9,7 @@ from typing import Protocol
 
 from signup.alarms import send as alarms
 from signup.eventlog import record
+from signup.intake import refusals
 from signup.intake.serving import Reception
 from signup.jobs import Job
 from signup.mail import compose, send
@@ -69,7 +70,7 @@ class MailRunner:
 
     def settle(self, clock: Clock) -> None:
         if self._results:
-            send.settle(self._results, clock, on_accepted=answers.mail_accepted)
+            send.settle(self._results, clock, send.Heard(answers.mail_accepted, refusals.note))
 
     def close(self) -> None:
         self._postman.close()
@@ -86,6 +87,7 @@ JOBS: tuple[Kind, ...] = (
         lease_seconds=send.LEASE_SECONDS,
         threads=send.CONNECTIONS,
     ),
+    Kind(refusals.JOB_APPLY, lambda: refusals.run, retry="again when its lease ends, a minute later"),
     Kind(
         retention.JOB_RUN,
         lambda: retention.run,

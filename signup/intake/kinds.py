@@ -27,6 +27,7 @@ class Way(Enum):
     API = "api"
     SES = "amazon-ses"
     BREVO = "brevo"
+    HAND_OVER = "hand-over"  # the mail server's own answer
 
 
 class Outcome(Enum):

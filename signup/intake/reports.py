@@ -49,7 +49,7 @@ _REPLY = re.compile(r"smtp\s*;\s*([45])\d\d\b", re.IGNORECASE)
 _MESSAGE_ID = re.compile(r"<[^<>\s]+@[^<>\s]+>")
 _ADDRESS = re.compile(r"[^\s<>,;:\"()]+@[^\s<>,;:\"()]+")
 # Of these only the sending side or the size of a mailbox is to blame: the next mail may get through.
-_NOT_THE_ADDRESS = re.compile(r"5\.(?:2\.[23]|3\.\d+|6\.\d+|7\.\d+)")
+_NOT_THE_ADDRESS = re.compile(r"5\.(?:1\.[78]|2\.[23]|3\.\d+|5\.\d+|6\.\d+|7\.\d+)")
 _ACTIONS = {"delivered": Kind.IGNORED, "relayed": Kind.IGNORED, "expanded": Kind.IGNORED, "delayed": Kind.DELAYED}
 _WORST = (Kind.HARD, Kind.SOFT, Kind.DELAYED, Kind.IGNORED)
 _COMPLAINTS = ("abuse", "fraud", "opt-out", "opt-out-list")
@@ -151,8 +151,8 @@ def _kind_of(block: Message) -> Kind:
 def bounce_kind(status: str) -> Kind:
     """Whether a failure with this status says that the address is gone.
 
-    Rule: RFC 3463 2: class 5 is permanent, class 4 is not; 3.3, 3.4, 3.7, 3.8 and a full mailbox do not speak of the
-    address.
+    Rule: RFC 3463 2: class 5 is permanent, class 4 is not; the sender's address (3.2), a full mailbox (3.3), 3.4, 3.6,
+    3.7 and 3.8 do not speak of the address.
 
     Raises:
         Malformed: it is no status of a failure.

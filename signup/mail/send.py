@@ -106,11 +106,16 @@ def _hand_over(postman: Postman, job: jobs.Job, item: Outgoing) -> Result:
         return Result(job, item, wait=Wait.ERROR, error=f"internal: {name}")
 
 
-def settle(results: list[Result], clock: Clock, *, on_accepted: Callable[..., None]) -> None:
-    """Every result is written and `results` is empty; what could not be written is still in it.
+@dataclass(frozen=True)
+class Heard:
+    """Who is told what the mail server said, in the commit that records it."""
 
-    Args:
-        on_accepted: `(session, confirmation_id, now)`; told in the commit that records the hand-over.
+    accepted: Callable[[Session, str | None, datetime], None]  # the confirmation's id
+    refused: Callable[[Session, Outgoing, Answer, datetime], None]
+
+
+def settle(results: list[Result], clock: Clock, heard: Heard) -> None:
+    """Every result is written and `results` is empty; what could not be written is still in it.
 
     Raises:
         Busy: the database did not take them in time; nothing was written.
@@ -118,29 +123,29 @@ def settle(results: list[Result], clock: Clock, *, on_accepted: Callable[..., No
     pauses = list(BUSY_PAUSES_SECONDS)
     while results:
         try:
-            _write(results, clock, on_accepted)
+            _write(results, clock, heard)
             results.clear()
         except Busy:
             if not pauses:
                 raise
             time.sleep(pauses.pop(0))
         except Exception:
-            _write_each(results, clock, on_accepted)
+            _write_each(results, clock, heard)
             return
 
 
-def _write_each(results: list[Result], clock: Clock, on_accepted: Callable[..., None]) -> None:
+def _write_each(results: list[Result], clock: Clock, heard: Heard) -> None:
     """One that cannot be written must not hold back the others."""
     for result in tuple(results):
         try:
-            _write([result], clock, on_accepted)
+            _write([result], clock, heard)
         except Exception:
             log.exception("the result of a mail could not be written", extra={"job": result.job.id})
         else:
             results.remove(result)
 
 
-def _write(results: Sequence[Result], clock: Clock, on_accepted: Callable[..., None]) -> None:
+def _write(results: Sequence[Result], clock: Clock, heard: Heard) -> None:
     with transaction() as session:
         now = clock()
         held = _still_ours(session, results)
@@ -149,7 +154,7 @@ def _write(results: Sequence[Result], clock: Clock, on_accepted: Callable[..., N
             item = result.item
             erased = item and item.subject and item.subject.contact_id not in there
             known = replace(result, item=replace(item, subject=None)) if item and erased else result
-            _settle(session, known, now=now, on_accepted=on_accepted)
+            _settle(session, known, heard, now=now)
 
 
 def _still_ours(session: Session, results: Sequence[Result]) -> list[Result]:
@@ -170,7 +175,7 @@ def _still_there(session: Session, results: Sequence[Result]) -> set[str]:
     return set(session.scalars(query.with_for_update(read=True, key_share=True)))
 
 
-def _settle(session: Session, result: Result, *, now: datetime, on_accepted: Callable[..., None]) -> None:
+def _settle(session: Session, result: Result, heard: Heard, *, now: datetime) -> None:
     job, item, answer = result.job, result.item, result.answer
     if item is None:
         jobs.finish(session, [job])
@@ -184,11 +189,12 @@ def _settle(session: Session, result: Result, *, now: datetime, on_accepted: Cal
         _wait(session, result, now=now)
     elif answer.accepted:
         _accepted(session, item, answer, now=now)
-        on_accepted(session, item.confirmation_id, now)
+        heard.accepted(session, item.confirmation_id, now)
         jobs.finish(session, [job])
     elif answer.final:
         reply = {"reason": answer.short, "smtp_reply": answer.short}
         _failed(session, item, reply, _evidence(item, answer), now=now)
+        heard.refused(session, item, answer, now)
         jobs.finish(session, [job])
     else:
         jobs.retry(session, job, at=_later(job, now=now), error=answer.short)
