@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import clicks, export, mails, scale, signup, table, webhooks
+from bench import attack, clicks, export, mails, scale, signup, table, webhooks
 from bench.measuring import POSTGRESQL, SQLITE, Figure, Measure, Samples, Settings, at_least, at_most, percentile
 
 MEASURES: dict[str, tuple[Measure, set[str]]] = {
@@ -45,6 +45,19 @@ def test_measure_gives_its_figures_when_run_at_its_smallest(name: str, kind: str
     # Within a fifth of a second a figure may be nothing at all, but never missing.
     assert all(math.isfinite(figure.median) for figure in found.values())
     assert "".join(table.lines(figures)).count(kind) >= len(promised)
+
+
+@pytest.mark.slow
+def test_victims_stay_within_caps_and_honest_people_get_in_when_a_small_attack_is_replayed(tmp_path: Path) -> None:
+    settings = Settings(1, 0.2, rows=1, few=1, cache=tmp_path, folder=tmp_path, databases=(SQLITE,))
+    with ExitStack() as stack:
+        figures = attack.run(settings, stack, attack.Plan(posts=300, hall=60, honest=10))
+    found = {figure.what.removeprefix(f"{SQLITE}: "): figure for figure in figures}
+    assert found["victims above a cap"].verdict == "pass"
+    assert found["mails to one victim, most"].median >= 1
+    assert found["honest sign-ups served, other networks"].median == 1
+    assert found["honest sign-ups served, one hall"].median == 1
+    assert found["attacking sign-ups that were taken"].median < 0.5
 
 
 def test_ratio_is_taken_in_each_round_when_the_machine_slows_down() -> None:
