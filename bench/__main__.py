@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import attack, clicks, export, mails, newsletter, scale, signup, table, webhooks
+from bench import attack, clicks, export, mails, newsletter, oracle, scale, signup, table, webhooks
 from bench.measuring import POSTGRESQL, SQLITE, Measure, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +25,7 @@ MEASURES: dict[str, tuple[str, Measure]] = {
     "clicks": ("Confirm and unsubscribe", clicks.run),
     "newsletter": ("django-newsletter, mail included", newsletter.run),
     "attack": ("A list bomber, and honest people in between", attack.run),
+    "oracle": ("What an answer tells about an address", oracle.run),
     "webhooks": ("Webhooks out", webhooks.deliveries),
 }
 

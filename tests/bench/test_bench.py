@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import attack, clicks, export, mails, scale, signup, table, webhooks
+from bench import attack, clicks, export, mails, oracle, scale, signup, table, webhooks
 from bench.measuring import POSTGRESQL, SQLITE, Figure, Measure, Samples, Settings, at_least, at_most, percentile
 
 MEASURES: dict[str, tuple[Measure, set[str]]] = {
@@ -58,6 +58,16 @@ def test_victims_stay_within_caps_and_honest_people_get_in_when_a_small_attack_i
     assert found["honest sign-ups served, other networks"].median == 1
     assert found["honest sign-ups served, one hall"].median == 1
     assert found["attacking sign-ups that were taken"].median < 0.5
+
+
+@pytest.mark.slow
+def test_every_class_of_address_gets_one_answer_when_a_few_are_compared(tmp_path: Path) -> None:
+    settings = Settings(1, 0.2, rows=1, few=1, cache=tmp_path, folder=tmp_path, databases=(SQLITE,))
+    with ExitStack() as stack:
+        figures = oracle.run(settings, stack, samples=2)
+    found = {figure.what.removeprefix(f"{SQLITE}: "): figure for figure in figures}
+    assert found["different answers"].median == 1
+    assert {f"answer to a {name} address, median" for name in oracle.CLASSES} | {"medians apart"} <= set(found)
 
 
 def test_ratio_is_taken_in_each_round_when_the_machine_slows_down() -> None:
