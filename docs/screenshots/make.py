@@ -79,15 +79,18 @@ def mailed_link(browser: Browser, url: str, address: str) -> str:
         return next(word for word in link.split() if word.startswith(f"{url}/confirm/"))
 
 
-def confirm(browser: Browser, link: str) -> str:
-    """Confirms and returns the link that ends it again."""
+def confirm(browser: Browser, link: str) -> tuple[str, str]:
+    """Confirms and returns the link that ends it again, and the one to the preferences."""
     with visit(browser, PHONE) as page:
         page.goto(link)
         page.wait_for_timeout(READING_MILLISECONDS)
         page.get_by_role("button", name="Ja, ich möchte das").click()
         expect(page.locator("h1")).to_have_text("Sie sind angemeldet")
         shoot(page, "confirmed-360-light")
-        return page.locator("a[href*='/unsubscribe/']").get_attribute("href") or ""
+        leave, less = (
+            page.locator(f"a[href*='/{name}/']").get_attribute("href") for name in ("unsubscribe", "preferences")
+        )
+        return leave or "", less or ""
 
 
 def host_page(url: str, snippet: str) -> str:
@@ -164,7 +167,8 @@ def main(url: str) -> None:
         sign_up(browser, url, address)
         link = mailed_link(browser, url, address)
         show(browser, link, "confirm", (PHONE, "light"), (PHONE, "dark"), (DESK, "light"))
-        leave = confirm(browser, link)
+        leave, less = confirm(browser, link)
+        show(browser, less, "preferences", (PHONE, "light"), (PHONE, "dark"), (DESK, "light"))
         show(browser, leave, "unsubscribe", (PHONE, "light"), (PHONE, "dark"))
         show(browser, f"{url}/api/v1/docs", "api-docs", (DESK, "light"), whole=False)
     for path in sorted(FOLDER.glob("*.png")):
