@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response
 from signup import cli, wiring
 from signup.abuse import public as abuse_public
 from signup.contacts import api as contacts_api
+from signup.contacts import public as contacts_public
 from signup.core import db as database
 from signup.core.config import Config
 from signup.core.signing import Keys
@@ -67,6 +68,7 @@ BLUEPRINTS = (
     abuse_public.blueprint,
     forms_embeds.blueprint,
     subscriptions_public.blueprint,
+    contacts_public.blueprint,
     inbox.blueprint,
     choices.blueprint,
     reports_public.blueprint,

@@ -76,6 +76,7 @@ SEALED_ALREADY = {
     ("publication", "payload"),
     ("message", "sealed"),
     ("confirmation", "told"),
+    ("address_change", "sealed"),
 }
 _BLANKS: dict[str, str] = {"email": "", "email_typed": "", "locale": "en", "origin": "{}", "fields": "{}"}
 

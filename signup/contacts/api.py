@@ -18,6 +18,7 @@ from signup.eventlog.history import Fact
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, client_fields, record
 from signup.purposes.actions import LEGAL_BASES
+from signup.subscriptions import addresses
 from signup.web import api
 from signup.web.api import Call, ListQuery, Page
 from signup.web.shapes import Basis, Email, Locale, Origin, address, as_dict
@@ -42,7 +43,8 @@ class NewContact(Struct, forbid_unknown_fields=True):
 
 
 class ContactChange(Struct, forbid_unknown_fields=True):
-    locale: Locale
+    locale: Locale | None = None
+    email: Annotated[Email | None, Meta(description="In force once its owner confirms it by mail.")] = None
 
 
 class Contact(Struct):
@@ -108,11 +110,21 @@ def get_contact(session: Session, call: Call, contact_id: str) -> Contact:
 
 
 @api.operation(blueprint, "PATCH", "/contacts/<contact_id>", scope="contacts.write")
-def change_contact(session: Session, call: Call, body: ContactChange, contact_id: str) -> Contact:
-    """Change the language in which a contact is written to."""
-    return _shown(
-        entries.change_locale(session, call.controller_id, contact_id, body.locale, actor=call.actor, now=call.now)
-    )
+def change_contact(session: Session, call: Call, body: ContactChange, contact_id: str) -> Contact | api.Pending:
+    """Change the language or the address of a contact.
+
+    A new address is answered 202: it gets a mail with a link, the old one is told, and nothing changes before the \
+link was used. A suppressed address is refused with 409, and so is another contact's.
+    """
+    who = (call.controller_id, contact_id)
+    caller: dict[str, Any] = {"actor": call.actor, "now": call.now}
+    view = contacts.get(session, *who)
+    if body.locale is not None:
+        view = entries.change_locale(session, *who, body.locale, **caller)
+    if body.email is None:
+        return _shown(view)
+    addresses.ask(session, *who, EmailAddress.parse(body.email), client=call.client, **caller)
+    return api.Pending("pending")
 
 
 @api.operation(blueprint, "GET", "/contacts/<contact_id>/evidence", scope="evidence.read", writes=True)

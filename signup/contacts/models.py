@@ -41,3 +41,23 @@ class DataKey(Base):
 
     contact_id: Mapped[str] = mapped_column(String(40), primary_key=True)
     wrapped: Mapped[bytes] = mapped_column(LargeBinary, info={"personal": "opens the person's sealed data"})
+
+
+class AddressChange(Base):
+    """A new address that its owner has yet to confirm by mail."""
+
+    __tablename__ = "address_change"
+    __table_args__ = (
+        Index("uq_address_change_token", "token_hash", unique=True),
+        Index("ix_address_change_contact", "contact_id"),
+        Index("ix_address_change_expiry", "expires_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"))
+    contact_id: Mapped[str] = mapped_column(String(40))
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    sealed: Mapped[bytes] = mapped_column(LargeBinary, info={"personal": "the new address"})
+    state: Mapped[str] = mapped_column(String(20))  # open, confirmed, replaced or taken
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)

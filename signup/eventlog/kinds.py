@@ -29,6 +29,7 @@ class EventType(Enum):
     MAIL_COMPLAINED = "mail.complained"
     MAIL_RECEIVED = "mail.received"
     CONTACT_CREATED = "contact.created"
+    ADDRESS_CHANGE_ASKED = "contact.address-change-asked"
     CONTACT_UPDATED = "contact.updated"
     CONTACT_OBJECTED = "contact.objected"
     CONTACT_ERASED = "contact.erased"

@@ -15,7 +15,7 @@ from signup.abuse.models import Budget, Flow, SpentProof
 from signup.consents import actions as consents
 from signup.consents.models import Consent, ConsentState
 from signup.contacts import actions as contacts
-from signup.contacts.models import Contact
+from signup.contacts.models import AddressChange, Contact
 from signup.core.db import Session, affected, scrub, transaction
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, forget_person, publish, record
@@ -78,6 +78,7 @@ def preview(session: Session, *, now: datetime) -> dict[str, int]:
         "submissions": session.scalar(select(func.count()).where(Submission.expires_at <= now)) or 0,
         "answers": session.scalar(select(func.count()).where(IdempotencyKey.expires_at <= now)) or 0,
         "budgets": session.scalar(select(func.count()).where(Budget.expires_at < now)) or 0,
+        "addresses": session.scalar(select(func.count()).where(AddressChange.expires_at <= now)) or 0,
         "reports": session.scalar(select(func.count()).where(InboundReport.expires_at <= now)) or 0,
         "proofs": _number(session, SpentProof.expires_at <= now),
         "flows": _number(session, Flow.expires_at <= now),
@@ -110,6 +111,7 @@ def _step(counts: Counter[str], now: datetime) -> bool:
             "submissions": _forget(session, Submission.key, now=now),
             "answers": _forget(session, IdempotencyKey.key_hash, now=now),
             "budgets": _forget(session, Budget.key, now=now),
+            "addresses": _forget(session, AddressChange.id, now=now),
             "reports": _forget(session, InboundReport.id, now=now),
             "proofs": _forget(session, SpentProof.nonce, now=now),
         }
@@ -253,6 +255,7 @@ def forget(session: Session, contact_ids: Sequence[str], reason: str, *, now: da
         .where(Confirmation.contact_id.in_(ids))
         .values(subscription_id=None, page_host=None, told=None, **nobody),
         delete(Submission).where(Submission.contact_id.in_(ids)),
+        delete(AddressChange).where(AddressChange.contact_id.in_(ids)),
         delete(Consent).where(Consent.contact_id.in_(ids)),
         delete(Subscription).where(Subscription.contact_id.in_(ids)),
     ):

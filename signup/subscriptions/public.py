@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from signup.consents.actions import Held
 from signup.core.db import reading, transaction
 from signup.core.values import MAIL_CLIENT, PERSON, rfc3339, utc_now
-from signup.subscriptions import answers, endings, links, resending, shown
+from signup.subscriptions import answers, endings, links, resending, shown, tone
 from signup.subscriptions.rules import BY_PAGE, LEAVING_REASONS, UNDO_WINDOW, Link, NotMe
 from signup.subscriptions.states import EndReason, Status
 from signup.web.request import client_info, speak
@@ -208,6 +208,7 @@ def _unsubscribe_page(ident: bytes, *, young: bool = False) -> Response:
         order, scope = found
         held = order.subscription
         preferences_url = links.preferences_url(session, links.unsubscribe_id(session, held.id, held.epoch))
+        g.informal = tone.informal(session, held.contact_id)
     g.locale, g.timezone = order.locale, order.controller.timezone
     undo, ending = endings.undoable(order, scope, now=now), _ending_of(ident, order, scope)
     given = [scope] if scope in order.given and scope else [] if scope else order.given

@@ -10,7 +10,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Generic, NoReturn, TypeVar, get_type_hints
+from typing import Annotated, Any, Generic, Literal, NoReturn, TypeVar, get_args, get_type_hints
 
 import msgspec
 from flask import Blueprint, Response, abort, current_app, make_response, request
@@ -25,6 +25,7 @@ from signup.web.request import client_info
 
 ROOT = "/api/v1"
 DEFAULT_LIMIT = 50
+ACCEPTED = 202
 # What we make ourselves; anything else in a path is not one of ours, and not the database's to find out.
 PATH_VALUE = "[A-Za-z0-9_-]{1,100}"
 _PATH_VALUE = re.compile(PATH_VALUE)
@@ -43,6 +44,12 @@ class Page(Struct, Generic[T]):
 
     items: list[T]
     next: Annotated[str | None, Meta(description="Send it as `cursor` to get the next page; null on the last one.")]
+
+
+class Pending(Struct):
+    """Taken, and in force only once a person has agreed; answered 202."""
+
+    status: Literal["pending"]
 
 
 class ListQuery(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -78,6 +85,7 @@ class Operation:
     media: str
     writes: bool
     raw: bool
+    pending: bool  # whether it may also answer 202 and wait for a person
     takes: str | None = None
 
 
@@ -128,13 +136,12 @@ def operation(
             scope=scope,
             status=status,
             **_words(group, view),
+            **_answers(types),
             query=types.get("query"),
             body=body,
             body_required=body is not None and any(field.required for field in msgspec.structs.fields(body)),
-            answer=types["return"] if "session" in types and types["return"] is not type(None) else None,
             media=media,
             writes=method != "GET" if writes is None else writes,
-            raw="session" not in types,
             takes=takes,
         )
         OPERATIONS.append(declared)
@@ -149,7 +156,15 @@ def operation(
     return declare
 
 
-def _words(group: Blueprint, view: Callable[..., Any]) -> dict[str, str]:
+def _answers(types: dict[str, Any]) -> dict[str, Any]:
+    """What a view returns, and whether it may also say that a person has to agree first."""
+    returned, pending, raw = types["return"], Pending in get_args(types["return"]), "session" not in types
+    if pending:
+        returned = next(other for other in get_args(returned) if other is not Pending)
+    return {"answer": None if raw or returned is type(None) else returned, "raw": raw, "pending": pending}
+
+
+def _words(group: Blueprint, view: Callable[..., Any]) -> dict[str, Any]:
     """What the view is called, and what its docstring tells callers."""
     summary, _, rest = (view.__doc__ or "").strip().partition("\n")
     endpoint = f"{group.name}.{view.__name__}"
@@ -186,11 +201,15 @@ def _perform(
         return make_response(view(call, **arguments))
     with transaction() if declared.writes else reading() as session:
         result = view(session, call, **arguments)
-        answer = make_response(encode(result), declared.status) if declared.answer else make_response("", 204)
+        answer = make_response(encode(result), _status(declared, result)) if declared.answer else make_response("", 204)
         answer.content_type = declared.media
         if claim is not None:
             _keep(session, claim, answer)
     return answer
+
+
+def _status(declared: Operation, result: Any) -> int:
+    return ACCEPTED if isinstance(result, Pending) else declared.status
 
 
 def _once(key: str, perform: Callable[[idempotency.Claim | None], Response]) -> Response:

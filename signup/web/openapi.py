@@ -185,8 +185,11 @@ def _responses(item: Operation, schema_of: dict[str, Any]) -> dict[str, Any]:
         statuses.add(422)
     if item.body is not None or item.takes is not None:
         statuses |= {400, 413, 415}
-    if item.method == "POST":
+    if item.method == "POST" or item.pending:
         statuses.add(409)
+    if item.pending:
+        statuses.add(429)
     problem = {"content": {MEDIA_OF_ERRORS: {"schema": schema_of[str(Problem)]}}}
     refused = {str(status): {"description": ERRORS[status], **problem} for status in sorted(statuses)}
-    return {str(item.status): done, **refused}
+    waiting = {"202": {"description": "Taken; in force once the person has agreed."}} if item.pending else {}
+    return {str(item.status): done, **waiting, **refused}

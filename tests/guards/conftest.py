@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 from flask.testing import FlaskClient
 
 from signup.core.db import database, transaction
-from signup.core.values import utc_now
+from signup.core.values import OPERATOR, EmailAddress, utc_now
 from signup.purposes import actions as purposes
 from signup.purposes import branding
 from signup.purposes.actions import NewController
 from signup.staff import access
-from tests.conftest import SignedUp
+from signup.subscriptions import addresses
+from tests.conftest import CLIENT, SignedUp, mailed_url, queued_mail
 from tests.guards.world import World, rows
 from tests.journeys.world import ident_in
 
@@ -51,11 +53,17 @@ def world(
     bert = sign_up("bert@kunde.example", "demo-en")
     form = {"email": "cora@kunde.example", "purpose": "invitations"}
     pending = client.post("/f/demo-de", data=form).headers["Location"].rpartition("/")[2]
+    # Late enough for the caps of her address.
+    asked = {"client": CLIENT, "actor": OPERATOR, "now": utc_now() + timedelta(days=2)}
+    with transaction() as session:
+        to = EmailAddress.parse("anna.neu@kunde.example")
+        addresses.ask(session, demo.controller.id, anna.contact_id, to, **asked)
     with transaction() as session:
         stranger = purposes.create_controller(session, STRANGER, now=utc_now())
         picture = branding.set_logo(session, demo.controller.id, LOGO, now=utc_now())
         key = access.create_key(session, stranger.id, "stranger", list(access.SCOPES), now=utc_now())
     tokens = {
+        "address": mailed_url(queued_mail(anna.email), "address").rpartition("/")[2],
         "confirm": bert.confirm_url.rpartition("/")[2],
         "code": token_for("code", bert.confirm_url),
         "not-me": bert.not_me_url.rpartition("/")[2],

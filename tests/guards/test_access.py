@@ -35,6 +35,8 @@ PUBLIC: dict[str, str] = {
     "embeds.count_view": "one more in a number",
     "preferences.show": "a mailed token",
     "preferences.change": "a mailed token and a page nonce",
+    "contacts.show_address": "a mailed token",
+    "contacts.confirm_address": "a mailed token and a page nonce",
     "subscriptions.show_confirm": "a mailed token",
     "subscriptions.confirm": "a mailed token and a page nonce",
     "subscriptions.show_not_me": "a mailed token",

@@ -31,6 +31,7 @@ SAMPLES: dict[str, Any] = {
 }
 # What else a body must say to be carried out, by the name of its type.
 FITTING: dict[str, dict[str, Any]] = {
+    "ContactChange": {"locale": "de"},
     "NewContact": {"legal_basis": "gdpr-6-1-b"},
     "NewSubscription": {"form": "demo-de"},
 }

@@ -12,11 +12,12 @@ from flask.testing import FlaskClient
 from sqlalchemy import select
 
 from signup import demo as demo_data
-from signup.core.db import reading, transaction
+from signup.core.db import database, reading, transaction
 from signup.core.values import utc_now
 from signup.forms.models import Form, FormVersion
 from signup.purposes import actions as purposes
-from tests.conftest import SignedUp, queued_mail
+from signup.subscriptions import answers
+from tests.conftest import CLIENT, SignedUp, queued_mail
 
 FORMAL = re.compile(r"\b(?:Sie|Ihr|Ihre[mnrs]?|Ihnen)\b")
 NOTE = "Wir schicken dir eine Mail mit einem Link."
@@ -52,6 +53,12 @@ def test_every_page_and_mail_says_du_when_the_form_does(
         "not me": text(client.get(person.not_me_path)),
         "unsubscribe": text(client.get(person.unsubscribe_path)),
     }
+    keys = database().sessions.kw["keys"]
+    ident = keys.open_token("confirm", person.confirm_url.rpartition("/")[2])
+    with transaction() as session:
+        answers.confirm(session, ident, client=CLIENT, page_seconds=7, now=utc_now())
+    said["confirmed"] = text(client.get(person.confirm_path))
+    said["leave"] = text(client.get(person.unsubscribe_path))
     assert {place: FORMAL.findall(words) for place, words in said.items() if FORMAL.search(words)} == {}
     assert "Was möchtest du bekommen?" in said["form"]
     assert "Bitte gib deine E-Mail-Adresse ein." in said["errors"]
