@@ -26,6 +26,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 # Words of the public contract, and of what this service or a browser puts into a form.
 RESERVED = (
     *("email", "purpose", "form_version", "render_id", "altcha", "nonce", "src", "action", "id", "name", "type"),
+    *("rendered", "second_look", "as_typed", "zq_k7", "email_instead", "challenge"),
     *("fields", "handle", "hp", "website", "code", "resend", "contact", "token", "locale", "origin"),
 )
 RESERVED_PREFIXES = ("utm_", "doi_")

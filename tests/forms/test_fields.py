@@ -297,3 +297,17 @@ def test_a_value_is_kept_or_refused_and_never_both_when_anything_is_sent(sent: d
         fields.told(stored(*DECLARED), MultiDict({n: "yes" if v is True else v for n, v in values.items()}))[0]
         == values
     )
+
+
+def test_no_declared_field_may_take_a_name_of_ours_when_the_page_is_read(
+    client: FlaskClient, demo: SimpleNamespace, now: Any
+) -> None:
+    publish(demo, replace(FORM, attribution=fields.ATTRIBUTION), now)
+    query = dict.fromkeys(fields.ATTRIBUTION, "x")
+    pages = client.get("/f/demo-de", query_string=query).text
+    # The page again, with a hint for a slip in the address.
+    pages += client.post("/f/demo-de", data={"email": "anna@gmx.ed"}).text
+    names = set(re.findall(r'<(?:input|select|button)[^>]* name="([^"]+)"', pages))
+    assert {"email", "purpose", "form_version", "render_id", "utm_source", "src"} <= names
+    free = [name for name in names if name not in fields.RESERVED and not name.startswith(fields.RESERVED_PREFIXES)]
+    assert free == []
