@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Index, Integer, LargeBinary, String
+from sqlalchemy import Boolean, ForeignKey, Index, Integer, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from signup.core.db import Base, Json, UtcDateTime
@@ -43,3 +43,12 @@ class Flow(Base):
     count: Mapped[int] = mapped_column(Integer)
     usual: Mapped[int] = mapped_column(Integer)  # the median of the hours before, 0 when unknown
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class GuardRule(Base):
+    """What a controller decides about the guard; no row means the defaults."""
+
+    __tablename__ = "guard_rule"
+
+    controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"), primary_key=True)
+    refuse_disposable: Mapped[bool] = mapped_column(Boolean)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 from flask import current_app
 
-from signup.abuse import sources
-from signup.cli.common import BadInput, PlainCommand, PlainGroup, plain_errors
+from signup.abuse import sources, switches
+from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
 from signup.core.config import Config
 from signup.core.db import reading, transaction
 from signup.core.values import utc_now
@@ -32,6 +32,15 @@ def discard(form: str) -> None:
     with plain_errors(), transaction() as session:
         count = quarantine.discard(session, forms.in_force(session, form), now=utc_now())
     click.echo(f"{count} discarded")
+
+
+@abuse.command("disposable")
+@click.option("--controller", "owner", help="Slug of the controller.")
+@click.option("--refuse/--flag", required=True, help="Refuse such addresses, or only flag them.")
+def disposable(owner: str | None, refuse: bool) -> None:
+    """Say what happens to addresses that are thrown away after use."""
+    with plain_errors(), transaction() as session:
+        switches.set_refuse_disposable(session, controller_named(session, owner).id, refuse)
 
 
 @click.command("source", cls=PlainCommand)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from signup.abuse import admission, domains, limits
+from signup.abuse import admission, domains, limits, switches
 from signup.consents import actions as consents
 from signup.contacts import actions as contacts
 from signup.contacts.actions import Found
@@ -39,6 +39,7 @@ def request(session: Session, view: FormView, ask: SignupRequest, *, now: dateti
 
     Raises:
         NetworkSpent: the client's network has spent its budget; nothing is written.
+        Invalid: the controller takes no addresses of this domain; nothing is written.
         SecondLook: it is doubtful, and nothing vouches for it; nothing is written.
         Outdated: the form is not what `view` says any more; nothing is written.
 
@@ -50,6 +51,7 @@ def request(session: Session, view: FormView, ask: SignupRequest, *, now: dateti
         contacts.disclaim(session, held.contact)
         return held.handle
     admitted = admission.admit(session, held.ticket, held.spent, held.more, now=now)
+    switches.refuse_disposable(session, view.controller.id, ask.look.signals)
     spent = held.spent[held.budget]
     state = presses.state_of(session, view, ask, held.contact.id, now=now)
     found = contacts.with_key(session, held.contact, state.wrapped_key)

@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import update
 
@@ -227,6 +228,22 @@ def test_mistakes_have_a_looser_budget_of_their_own_when_they_come_in_numbers(po
 def test_a_disposable_domain_is_flagged_and_no_relay_when_checked(post: Post) -> None:
     assert post("bert@mailinator.com").status_code == 303
     assert log.facts(rows("contact", email="bert@mailinator.com")[0].id)[0].fields["signals"] == ["disposable"]
+
+
+@pytest.mark.req("A11")
+def test_a_disposable_domain_is_refused_beside_its_field_when_the_controller_wants_none(app: Flask, post: Post) -> None:
+    run = app.test_cli_runner().invoke
+    assert run(args=["abuse", "disposable", "--refuse"]).exit_code == 0
+    page = post("bert@mailinator.com")
+    assert page.status_code == 422
+    assert "Bitte nehmen Sie eine Adresse, die Ihnen auch morgen noch gehört." in page.text
+    assert 'aria-invalid="true"' in page.text
+    answer = post("bert@mailinator.com", headers=JSON)
+    assert [(item["field"], item["code"]) for item in answer.json["errors"]] == [("email", "disposable")]
+    assert rows("contact") == []
+    assert post("anna@duck.com").status_code == 303
+    assert run(args=["abuse", "disposable", "--flag"]).exit_code == 0
+    assert post("bert@mailinator.com").status_code == 303
 
 
 @pytest.mark.req("A11")
