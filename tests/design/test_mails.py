@@ -210,3 +210,23 @@ def test_the_informal_confirmation_reads_like_this_when_rendered(renderer: Rende
     assert "Ohne deine Bestätigung schicken wir dir nichts und\nlöschen deine Daten" in text
     assert "Das warst du nicht? Dann brauchst du nichts zu tun." in text
     assert "Deine Anmeldung bei Beispiel GmbH besteht schon" in renderer.mail("already", "subject.txt", "de-informal")
+
+
+@pytest.mark.req("C1")
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", ["address", "address-told"])
+@pytest.mark.parametrize("owner", ["Beispiel GmbH", "X" * 90])
+def test_mails_about_a_new_address_are_small_and_link_only_where_they_must_when_rendered(
+    renderer: Renderer, name: str, language: str, owner: str
+) -> None:
+    subject = renderer.mail(name, "subject.txt", language, controller={**CONTROLLER, "name": owner})
+    assert len(subject) <= 60
+    assert "\n" not in subject
+    source = renderer.mail(name, "body.html", language)
+    own = {MAIL_PLACEHOLDERS["confirm_url"]} if name == "address" else set()
+    assert set(_links(source)) == FOOTER | own
+    assert len(source.encode()) <= 15 * 1024
+    for part in PARTS:
+        assert not ADVERTISING.search(renderer.mail(name, part, language))
+    lines = renderer.mail(name, "body.txt", language).split("\n")
+    assert {line for line in lines if "://" in line} == FOOTER | own
