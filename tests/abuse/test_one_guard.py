@@ -13,6 +13,7 @@ from tests.guards.house import SOURCE, modules
 QUEUES = {
     "signup.subscriptions.questions": "asked by requests and resending only, which go through the guard",
     "signup.subscriptions.welcoming": "after a click in the person's own mailbox, once a confirmation",
+    "signup.subscriptions.addresses": "asked by a program with a key; draws on the caps of both addresses",
     "signup.subscriptions.notices": "a digest to addresses that staff entered",
     "signup.forms.mailing": "a command of staff, to the address they name",
 }
@@ -46,6 +47,7 @@ def test_every_way_to_ask_by_mail_goes_through_the_guard_when_the_source_is_read
     asking = callers("questions.open_confirmation", "questions.queue_notice")
     assert asking >= {"signup.subscriptions.requests", "signup.subscriptions.resending"}
     assert {name: uses(name) for name in asking if uses(name) != GUARD} == {}
+    assert "limits" in uses("signup.subscriptions.addresses")
 
 
 def test_nobody_else_queues_a_mail_when_the_source_is_read() -> None:
