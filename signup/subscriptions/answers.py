@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -165,7 +165,7 @@ def confirm_question(
     """
     question = look_up(session, hashed, now=now, lock=True)
     if question is None or question.link is not Link.OPEN or question.subscription is None:
-        return _after_no(session, question, client=client, now=now) if question else None
+        return _after_no(session, question, client=client, page_seconds=page_seconds, now=now) if question else None
     confirmation, subscription = question.confirmation, question.subscription
     controller_id, contact_id = confirmation.controller_id, subscription.contact_id
     if not question.asked:
@@ -252,7 +252,7 @@ def _link_fields(question: Question) -> dict[str, Any]:
     }
 
 
-def refuse(session: Session, ident: bytes, *, client: ClientInfo, now: datetime) -> NotMe | None:
+def refuse(session: Session, ident: bytes, *, client: ClientInfo, page_seconds: int, now: datetime) -> NotMe | None:
     """The mailbox owner said "that was not me": an open request is over, a confirmed one ends as withdrawn.
 
     The address gets no further confirmation mail for 90 days.
@@ -271,8 +271,8 @@ def refuse(session: Session, ident: bytes, *, client: ClientInfo, now: datetime)
     controller_id, contact_id = confirmation.controller_id, subscription.contact_id
     address_key = contacts.address_key(session, controller_id, EmailAddress.parse(question.email))
     if question.not_me is NotMe.AFTER_CONFIRM:
-        if _just_given(question, now=now):
-            return _after_yes(session, question, subscription.id, client=client, now=now)
+        if just_given := _just_given(question, page_seconds=page_seconds, now=now):
+            return _after_yes(session, question, just_given, client=client, now=now)
         endings.end(
             session,
             endings.load(session, subscription.id),
@@ -295,19 +295,20 @@ def refuse(session: Session, ident: bytes, *, client: ClientInfo, now: datetime)
     return NotMe.DONE
 
 
-def _just_given(question: Question, *, now: datetime) -> list[Held]:
-    """What the question's yes gave, if that was too short ago for a person to contradict."""
+def _just_given(question: Question, *, page_seconds: int, now: datetime) -> list[Held]:
+    """What the question's yes gave, if no person can be contradicting it."""
     given = [item for item in question.held if item.state is ConsentState.GIVEN]
     latest = max((item.given_at for item in given if item.given_at), default=None)
-    return given if rules.contradicts(latest, now=now) else []
+    return given if rules.contradicts(latest, page_seconds=page_seconds, now=now) else []
 
 
 def _after_yes(
-    session: Session, question: Question, subscription_id: str, *, client: ClientInfo, now: datetime
+    session: Session, question: Question, just_given: Sequence[Held], *, client: ClientInfo, now: datetime
 ) -> NotMe:
     """A no within seconds of the yes: neither counts. What the yes gave ends; the no keeps nobody out."""
-    order = endings.load(session, subscription_id)
-    given = {item.purpose_id for item in _just_given(question, now=now)}
+    assert question.subscription is not None  # noqa: S101 - the caller has looked
+    order = endings.load(session, question.subscription.id)
+    given = {item.purpose_id for item in just_given}
     ending = endings.Ending(EndReason.WITHDRAWN, "contradiction", flagged=True)
     scopes = [item for item in order.given if item.purpose_id in given]
     endings.end_topics(session, order, scopes, ending, client=client, now=now)
@@ -315,10 +316,11 @@ def _after_yes(
     return NotMe.CHECK
 
 
-def _after_no(session: Session, question: Question, *, client: ClientInfo, now: datetime) -> Link:
+def _after_no(session: Session, question: Question, *, client: ClientInfo, page_seconds: int, now: datetime) -> Link:
     """What the link stands for. A yes within seconds of a no counts as little as the no."""
     confirmation, refused = question.confirmation, question.confirmation.state is ConfirmationState.REFUSED
-    if not refused or not question.email or not rules.contradicts(confirmation.closed_at, now=now):
+    contradicted = refused and rules.contradicts(confirmation.closed_at, page_seconds=page_seconds, now=now)
+    if not contradicted or not question.email:
         return question.link
     _neither(session, question, question.email, Reason.NOT_ME, client=client, now=now)
     return Link.CHECK

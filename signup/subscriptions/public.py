@@ -100,8 +100,9 @@ def not_me(token: str) -> Response:
     if not fresh(links.NOT_ME, ident):
         _note_opening(ident, links.NOT_ME)
         return _not_me_page(ident, young=True)
+    now, seconds = utc_now(), seconds_open(links.NOT_ME, ident)
     with transaction() as session:
-        outcome = answers.refuse(session, ident, client=client_info(request), now=utc_now())
+        outcome = answers.refuse(session, ident, client=client_info(request), page_seconds=seconds, now=now)
     if outcome is None:
         abort(404)
     return itself() if outcome is NotMe.DONE else _not_me_page(ident)

@@ -95,9 +95,14 @@ class Link(Enum):
     CHECK = "check"  # answered with yes and no at once, so with neither
 
 
-def contradicts(closed_at: datetime | None, *, now: datetime) -> bool:
-    """Whether an opposite answer comes so soon after the first that no person can have given both."""
-    return closed_at is not None and abs(now - closed_at) <= CONTRADICTION
+def contradicts(first_at: datetime | None, *, page_seconds: int, now: datetime) -> bool:
+    """Whether the opposite answer is a machine's: within seconds, from a page that was open before the first one.
+
+    Who reads what the first answer led to and then opens the other link has changed their mind.
+    """
+    if first_at is None or abs(now - first_at) > CONTRADICTION:
+        return False
+    return now - timedelta(seconds=page_seconds) <= first_at
 
 
 def link_now(

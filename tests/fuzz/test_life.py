@@ -53,8 +53,6 @@ PROGRAM = entries.Caller(Actor("api-key", "key_test"), CLIENT)
 ORIGIN = {"type": "shop", "detail": "order 7", "collected_by": None}
 # Reading may write these and nothing else.
 OPENINGS = {"event", "disclosure", "link_hits"}
-# Opposite answers within seconds void each other; that has tests of its own.
-NOT_AT_ONCE = timedelta(seconds=6)
 MOMENTS = [
     timedelta(minutes=5),
     timedelta(minutes=11),
@@ -165,11 +163,11 @@ class Life(RuleBasedStateMachine):
 
     @rule(number=people, pick=picks)
     def confirm(self, number: int, pick: int) -> None:
-        chosen, now = self.linked(number, pick), self.tick(NOT_AT_ONCE)
+        chosen, now = self.linked(number, pick), self.tick()
         if chosen:
             person, question, ident = chosen
             with transaction() as session:
-                answers.confirm(session, ident, client=CLIENT, page_seconds=5, now=now)
+                answers.confirm(session, ident, client=CLIENT, page_seconds=0, now=now)
             told, asked = len(person.published), question.purposes & person.in_state("requested")
             person.confirm(question, now)
             if len(person.published) > told:
@@ -177,11 +175,11 @@ class Life(RuleBasedStateMachine):
 
     @rule(number=people, pick=picks)
     def not_me(self, number: int, pick: int) -> None:
-        chosen, now = self.linked(number, pick), self.tick(NOT_AT_ONCE)
+        chosen, now = self.linked(number, pick), self.tick()
         if chosen:
             person, question, ident = chosen
             with transaction() as session:
-                answers.refuse(session, ident, client=CLIENT, now=now)
+                answers.refuse(session, ident, client=CLIENT, page_seconds=0, now=now)
             person.not_me(question, now)
 
     @rule(number=people, pick=picks)

@@ -70,7 +70,7 @@ def people(app: Flask, sign_up: SignUp, signup_and_confirm: SignUp, client: Flas
     retention.run_now(lambda: now)
     for name in ("refused", "refused after confirming"):
         with transaction() as session:
-            answers.refuse(session, ident_in("not-me", found[name].not_me_url), client=CLIENT, now=now)
+            answers.refuse(session, ident_in("not-me", found[name].not_me_url), client=CLIENT, page_seconds=5, now=now)
     return found
 
 

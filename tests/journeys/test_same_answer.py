@@ -61,7 +61,7 @@ def known(
 
 def refuse(person: SignedUp) -> None:
     with transaction() as session:
-        answers.refuse(session, ident_in("not-me", person.not_me_url), client=CLIENT, now=utc_now())
+        answers.refuse(session, ident_in("not-me", person.not_me_url), client=CLIENT, page_seconds=5, now=utc_now())
 
 
 def shape(answer: Any) -> tuple[Any, ...]:

@@ -142,7 +142,10 @@ def test_machines_are_labelled(method, agent, ip, seconds, sign):
 
 
 @pytest.mark.req("A17")
-@pytest.mark.parametrize(("seconds", "machine"), [(0, True), (5, True), (6, False)])
-def test_opposite_answers_within_seconds_are_a_machine(seconds, machine, now):
-    assert contradicts(now - timedelta(seconds=seconds), now=now) is machine
-    assert not contradicts(None, now=now)
+@pytest.mark.parametrize(
+    ("seconds", "page_seconds", "machine"),
+    [(0, 2, True), (5, 6, True), (5, 5, True), (6, 9, False), (3, 2, False), (2, 1, False)],
+)
+def test_opposite_answers_within_seconds_are_a_machine_when_both_pages_were_open(seconds, page_seconds, machine, now):
+    assert contradicts(now - timedelta(seconds=seconds), page_seconds=page_seconds, now=now) is machine
+    assert not contradicts(None, page_seconds=page_seconds, now=now)

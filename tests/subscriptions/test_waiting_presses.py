@@ -62,7 +62,7 @@ def test_a_refusal_is_heard_by_a_press_that_waited_for_it(app: Flask, sign_up: A
     assert ident is not None
 
     def refuse(session: Session) -> None:
-        answers.refuse(session, ident, client=CLIENT, now=now)
+        answers.refuse(session, ident, client=CLIENT, page_seconds=5, now=now)
 
     pressing_while(app, refuse, lambda _session: None).result(timeout=10)
     assert queued_mail(ANNA) is None
