@@ -162,6 +162,10 @@ def app(place: Place, settings: dict[str, str]) -> Iterator[Flask]:
     app = create_app(Config.from_env(environment(place.folder, place.url, **settings)))
     with app.app_context():
         yield app
+        for thread in threading.enumerate():
+            # A scrape does not wait for its totals, the end of the engine does.
+            if thread.name == "totals":
+                thread.join(10)
         database().engine.dispose()
 
 

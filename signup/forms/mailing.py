@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from signup.abuse import limits
 from signup.core.db import Session
-from signup.core.errors import Forbidden, TooMany
+from signup.core.errors import Invalid, TooMany
 from signup.core.values import EmailAddress
 from signup.forms import actions as forms
 from signup.forms.rules import FormView
@@ -41,13 +41,13 @@ def send_test(
         Its Message-ID.
 
     Raises:
-        Invalid: the form has no such mail.
-        Forbidden: the address is not one of the controller's own.
+        Invalid: the form has no such mail, or the address is not one of the controller's own.
         TooMany: enough tests for now.
     """
     known = {EmailAddress.parse(own).comparable for own in own_addresses(view)}
     if not anybody and address.comparable not in known:
-        raise Forbidden("Test mails go to the controller's own addresses only: " + ", ".join(own_addresses(view)) + ".")
+        message = "Test mails go to the controller's own addresses only: " + ", ".join(own_addresses(view)) + "."
+        raise Invalid(message, errors=[{"field": "email", "code": "not-own", "message": message}])
     shown = sample(session, view)
     wording = preview.wording(shown, kind)
     budget = session.keys.keyed_hash("budget:test", f"{view.controller.id}|{address.comparable}")

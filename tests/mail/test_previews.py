@@ -68,7 +68,8 @@ def test_a_program_writes_only_to_the_controller_itself_when_it_tests(client: Fl
     assert answer.status_code == 202
     assert answer.get_json()["message_id"] == messages()[0].message_id
     refused = client.post(url, json={"email": "victim@anderswo.example"}, headers=headers(demo))
-    assert refused.status_code == 403
+    assert refused.status_code == 422
+    assert [error["field"] for error in refused.get_json()["errors"]] == ["email"]
     assert len(messages()) == 1
 
 
