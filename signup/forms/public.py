@@ -15,7 +15,6 @@ from werkzeug.wrappers import Response
 from signup.abuse import admission
 from signup.core.db import database, reading, transaction
 from signup.core.errors import Invalid, NetworkSpent, NotFound, SecondLook
-from signup.core.signing import Keys
 from signup.core.values import EmailAddress, clean_text, utc_now
 from signup.forms import actions as forms
 from signup.forms import pages, rules, stepup
@@ -121,11 +120,6 @@ def _unlisted(view: FormView) -> bool:
     return not rules.origin_allowed(view.allowed_origins, request.headers.get("Origin"), config().public_url)
 
 
-def _keys() -> Keys:
-    found: Keys = database().sessions.kw["keys"]
-    return found
-
-
 def _speak(view: FormView) -> None:
     g.form_view = view
     speak(view)
@@ -134,7 +128,7 @@ def _speak(view: FormView) -> None:
 def _ask(view: FormView, checked: rules.Checked, data: MultiDict[str, str], email: EmailAddress) -> SignupRequest:
     origin = request.headers.get("Origin")
     unlisted = _unlisted(view)
-    look = stepup.look(_keys(), view, data, email, unlisted=unlisted, origin=origin, now=utc_now())
+    look = stepup.look(database().keys, view, data, email, unlisted=unlisted, origin=origin, now=utc_now())
     return SignupRequest(
         email=email,
         purposes=checked.purposes,
@@ -275,8 +269,8 @@ def _count_rejected() -> None:
 def _hidden(view: FormView, *, second: bool = False) -> dict[str, str]:
     now = utc_now()
     fields = {"form_version": str(view.version), "render_id": str(uuid.uuid4())}
-    fields |= stepup.hidden(_keys(), view, request.values.get("src"), now=now)
-    return {**fields, **stepup.second(_keys(), view, now=now)} if second else fields
+    fields |= stepup.hidden(database().keys, view, request.values.get("src"), now=now)
+    return {**fields, **stepup.second(database().keys, view, now=now)} if second else fields
 
 
 def _short(value: str | None, limit: int = rules.MAX_RENDER_ID) -> str | None:

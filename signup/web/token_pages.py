@@ -22,8 +22,7 @@ NOTE_WAIT_SECONDS = 0.2
 
 
 def keys() -> Keys:
-    found: Keys = database().sessions.kw["keys"]
-    return found
+    return database().keys
 
 
 def ident_in(purpose: str, token: str) -> bytes:
