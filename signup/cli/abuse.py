@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 from flask import current_app
 
@@ -20,18 +22,20 @@ abuse = PlainGroup("abuse", help="Mails that are held because their form was flo
 @click.argument("form")
 def release(form: str) -> None:
     """Send the held mails of FORM, to each person the newest."""
-    with plain_errors(), transaction() as session:
-        count = quarantine.release(session, forms.in_force(session, form), now=utc_now())
-    click.echo(f"{count} released")
+    _settle(form, quarantine.release, "released")
 
 
 @abuse.command("discard")
 @click.argument("form")
 def discard(form: str) -> None:
     """Never send the held mails of FORM."""
+    _settle(form, quarantine.discard, "discarded")
+
+
+def _settle(form: str, act: Callable[..., int], done: str) -> None:
     with plain_errors(), transaction() as session:
-        count = quarantine.discard(session, forms.in_force(session, form), now=utc_now())
-    click.echo(f"{count} discarded")
+        count = act(session, forms.in_force(session, form), now=utc_now())
+    click.echo(f"{count} {done}")
 
 
 @abuse.command("disposable")

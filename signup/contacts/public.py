@@ -5,12 +5,11 @@ from __future__ import annotations
 from flask import Blueprint, abort, g, request
 from werkzeug.wrappers import Response
 
-from signup.core.db import reading, transaction
+from signup.core.db import reading
 from signup.core.values import utc_now
 from signup.subscriptions import addresses
 from signup.subscriptions.addresses import LINK, State
-from signup.web.request import client_info
-from signup.web.token_pages import fresh, ident_in, itself, keys, page, protect, seconds_open
+from signup.web.token_pages import fresh, ident_in, itself, keys, page, press, protect
 
 blueprint = Blueprint("contacts", __name__)
 protect(blueprint)
@@ -26,12 +25,7 @@ def confirm_address(token: str) -> Response:
     ident = ident_in(LINK, token)
     if not fresh(LINK, ident):
         return _page(ident, young=True)
-    client, seconds = client_info(request), seconds_open(LINK, ident)
-    with transaction() as session:
-        state = addresses.confirm(session, ident, client=client, page_seconds=seconds, now=utc_now())
-    if state is None:
-        abort(404)
-    return itself() if state is State.CONFIRMED else _page(ident)
+    return itself() if press(LINK, ident, addresses.confirm) is State.CONFIRMED else _page(ident)
 
 
 def _page(ident: bytes, *, young: bool = False) -> Response:

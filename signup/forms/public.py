@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, g, jsonify, make_response, redirect, render_template, request
@@ -73,12 +74,12 @@ def submit(slug: str) -> Response:
     _speak(live)
     if live.closed:
         return _closed(live)
-    checked = rules.check(view, data)
-    if _unlisted(live) and not stepup.is_vouched(data):
+    checked, unlisted = rules.check(view, data), _unlisted(live)
+    if unlisted and not stepup.is_vouched(data):
         step_up.append(FieldError("origin", "unlisted"))
     if checked.errors or step_up or checked.email is None:
         return _again(live, checked.form, checked.errors, step_up)
-    return _request(live, view, checked, data)
+    return _request(live, view, checked, data, unlisted=unlisted)
 
 
 def _accept(view: FormView, data: MultiDict[str, str]) -> Response | None:
@@ -89,24 +90,28 @@ def _accept(view: FormView, data: MultiDict[str, str]) -> Response | None:
     checked = rules.check(view, data)
     if checked.email is None or checked.errors:
         return None
-    if _unlisted(view) and not stepup.is_vouched(data):
+    unlisted = _unlisted(view)
+    if unlisted and not stepup.is_vouched(data):
         return None
     _speak(view)
     try:
-        return _request(view, view, checked, data)
+        return _request(view, view, checked, data, unlisted=unlisted)
     except presses.Outdated:
         return None
 
 
-def _request(live: FormView, view: FormView, checked: rules.Checked, data: MultiDict[str, str]) -> Response:
+def _request(
+    live: FormView, view: FormView, checked: rules.Checked, data: MultiDict[str, str], *, unlisted: bool
+) -> Response:
     assert checked.email is not None  # noqa: S101 - it was checked
     meant = None if wants_json(request) else stepup.suggestion(checked.email, data)
     if meant:
         return _did_you_mean(live, checked, meant)
-    ask = _ask(view, checked, data, checked.email)
+    now = utc_now()
+    ask = _ask(view, checked, data, checked.email, unlisted=unlisted, now=now)
     try:
         with transaction() as session:
-            handle = requests.request(session, view, ask, now=utc_now())
+            handle = requests.request(session, view, ask, now=now)
     except SecondLook as doubt:
         return _second(live, checked.form, doubt)
     except NetworkSpent as spent:
@@ -125,17 +130,24 @@ def _speak(view: FormView) -> None:
     speak(view)
 
 
-def _ask(view: FormView, checked: rules.Checked, data: MultiDict[str, str], email: EmailAddress) -> SignupRequest:
+def _ask(
+    view: FormView,
+    checked: rules.Checked,
+    data: MultiDict[str, str],
+    email: EmailAddress,
+    *,
+    unlisted: bool,
+    now: datetime,
+) -> SignupRequest:
     origin = request.headers.get("Origin")
-    unlisted = _unlisted(view)
-    look = stepup.look(database().keys, view, data, email, unlisted=unlisted, origin=origin, now=utc_now())
+    look = stepup.look(database().keys, view, data, email, unlisted=unlisted, origin=origin, now=now)
     return SignupRequest(
         email=email,
         purposes=checked.purposes,
         render_id=_short(data.get("render_id")),
         stated_version=view.version if data.get("form_version") else None,
         client=client_info(request),
-        origin_header=_short(request.headers.get("Origin"), MAX_PAGE_CHARACTERS),
+        origin_header=_short(origin, MAX_PAGE_CHARACTERS),
         page=_page(),
         fields=checked.fields,
         attribution=checked.attribution,

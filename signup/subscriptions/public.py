@@ -14,7 +14,7 @@ from signup.subscriptions import answers, endings, links, resending, shown, tone
 from signup.subscriptions.rules import BY_PAGE, LEAVING_REASONS, UNDO_WINDOW, Link, NotMe
 from signup.subscriptions.states import EndReason, Status
 from signup.web.request import client_info, speak
-from signup.web.token_pages import fresh, ident_in, itself, keys, note, one_click, page, protect, seconds_open
+from signup.web.token_pages import fresh, ident_in, itself, keys, note, one_click, page, press, protect
 
 blueprint = Blueprint("subscriptions", __name__)
 protect(blueprint)
@@ -54,15 +54,11 @@ def confirm(token: str) -> Response:
     if not fresh(links.CONFIRM, ident):
         _note_opening(ident, links.CONFIRM)
         return _confirm_page(ident, young=True)
-    now, seconds = utc_now(), seconds_open(links.CONFIRM, ident)
-    with transaction() as session:
-        if request.form.get("resend"):
-            resending.resend(session, ident, client=client_info(request), now=now)
-            return itself(RESENT)
-        link = answers.confirm(session, ident, client=client_info(request), page_seconds=seconds, now=now)
-    if link is None:
-        abort(404)
-    return _confirm_page(ident) if link in GONE else itself()
+    if request.form.get("resend"):
+        with transaction() as session:
+            resending.resend(session, ident, client=client_info(request), now=utc_now())
+        return itself(RESENT)
+    return _confirm_page(ident) if press(links.CONFIRM, ident, answers.confirm) in GONE else itself()
 
 
 def _confirm_page(ident: bytes, *, young: bool = False) -> Response:
@@ -100,12 +96,7 @@ def not_me(token: str) -> Response:
     if not fresh(links.NOT_ME, ident):
         _note_opening(ident, links.NOT_ME)
         return _not_me_page(ident, young=True)
-    now, seconds = utc_now(), seconds_open(links.NOT_ME, ident)
-    with transaction() as session:
-        outcome = answers.refuse(session, ident, client=client_info(request), page_seconds=seconds, now=now)
-    if outcome is None:
-        abort(404)
-    return itself() if outcome is NotMe.DONE else _not_me_page(ident)
+    return itself() if press(links.NOT_ME, ident, answers.refuse) is NotMe.DONE else _not_me_page(ident)
 
 
 def _not_me_page(ident: bytes, *, young: bool = False) -> Response:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
 
 from flask import Blueprint, abort, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response
@@ -12,10 +13,12 @@ from werkzeug.wrappers import Response
 from signup.core.db import Session, database, transaction
 from signup.core.errors import Busy
 from signup.core.signing import Keys
-from signup.core.values import utc_now
-from signup.web.request import is_cross_site, mask_token_page
+from signup.core.values import ClientInfo, utc_now
+from signup.web.request import client_info, is_cross_site, mask_token_page
 
 log = logging.getLogger(__name__)
+
+T_co = TypeVar("T_co", covariant=True)
 
 # Evidence of an opening is welcome, but no page waits for it.
 NOTE_WAIT_SECONDS = 0.2
@@ -50,6 +53,24 @@ def fresh(purpose: str, ident: bytes) -> bool:
 def seconds_open(purpose: str, ident: bytes) -> int:
     """How long the page that posts had been open, for the evidence; only of a fresh one."""
     return int(keys().page_age(purpose, ident, request.form.get("nonce", ""), utc_now()) or 0)
+
+
+class Act(Protocol[T_co]):
+    """What a button does; None when we never sent the link."""
+
+    def __call__(
+        self, session: Session, ident: bytes, /, *, client: ClientInfo, page_seconds: int, now: datetime
+    ) -> T_co | None: ...
+
+
+def press(purpose: str, ident: bytes, act: Act[T_co]) -> T_co:
+    """What the button of a fresh page came to, in one commit; 404 when we never sent the link."""
+    client, seconds, now = client_info(request), seconds_open(purpose, ident), utc_now()
+    with transaction() as session:
+        outcome = act(session, ident, client=client, page_seconds=seconds, now=now)
+    if outcome is None:
+        abort(404)
+    return outcome
 
 
 def one_click() -> bool:
