@@ -69,7 +69,7 @@ def preview_mail(session: Session, call: Call, query: PreviewQuery, slug: str) -
     )
 
 
-@api.operation(blueprint, "POST", "/forms/<slug>/mail-test", scope="forms.read", status=202)
+@api.operation(blueprint, "POST", "/forms/<slug>/mail-test", scope="mail.test", status=202)
 def test_mail(session: Session, call: Call, body: MailTest, slug: str) -> MailQueued:
     """Send one of a form's mails to the controller itself.
 

@@ -26,6 +26,7 @@ SCOPES: dict[str, str] = {
     "contacts.write": "add and change contacts",
     "evidence.read": "read a person's whole history",
     "events.read": "read the feed of events",
+    "mail.test": "send a form's mails to the controller's own addresses",
     "mail.report": "bring mails that came back: bounces, complaints, unsubscribing mails",
     "export": "export all subscriptions",
     "webhooks.read": "read webhook endpoints and deliveries",

@@ -10,8 +10,10 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from signup.core.db import reading
+from signup.core.db import reading, transaction
+from signup.core.values import utc_now
 from signup.mail.models import Message, MessageState
+from signup.staff import access
 from signup.worker import run_until_idle
 
 
@@ -70,6 +72,20 @@ def test_a_program_writes_only_to_the_controller_itself_when_it_tests(client: Fl
     refused = client.post(url, json={"email": "victim@anderswo.example"}, headers=headers(demo))
     assert refused.status_code == 422
     assert [error["field"] for error in refused.get_json()["errors"]] == ["email"]
+    assert len(messages()) == 1
+
+
+def test_reading_forms_is_not_enough_to_send_when_a_key_tests(client: FlaskClient, demo: Any) -> None:
+    with transaction() as session:
+        keys = {
+            scope: access.create_key(session, demo.controller.id, "some", [scope], now=utc_now()).secret
+            for scope in ("forms.read", "mail.test")
+        }
+    answers = {
+        scope: client.post("/api/v1/forms/demo-de/mail-test", json={}, headers={"Authorization": f"Bearer {key}"})
+        for scope, key in keys.items()
+    }
+    assert {scope: answer.status_code for scope, answer in answers.items()} == {"forms.read": 403, "mail.test": 202}
     assert len(messages()) == 1
 
 
