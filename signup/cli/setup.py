@@ -19,6 +19,7 @@ from signup.forms import actions as forms
 from signup.forms import embedding, files, publishing
 from signup.forms.embedding import Kind
 from signup.forms.files import FormFile
+from signup.forms.rules import TONES
 from signup.purposes import actions as purposes
 from signup.purposes import branding
 from signup.purposes.actions import NewController
@@ -122,6 +123,7 @@ def set_controller(slug: str, logo: BinaryIO | None, no_logo: bool, **changes: s
 @click.option("--draft", is_flag=True, help="With --from: do not publish yet.")
 @click.option("--controller", "owner", help="Slug of the controller.")
 @click.option("--locale", type=click.Choice(LOCALES), default="de", show_default=True)
+@click.option("--tone", type=click.Choice(TONES), default=TONES[0], show_default=True, help="In German Sie or du.")
 @click.option("--title")
 @click.option("--intro", default="")
 @click.option("--purpose", "slugs", multiple=True, help="Slug of a purpose; repeat for more.")
@@ -154,14 +156,12 @@ def _create_by_options(
     slug: str,
     owner: str | None,
     *,
-    locale: str,
-    title: str,
-    intro: str,
     slugs: tuple[str, ...],
     texts: tuple[str, ...],
     origins: tuple[str, ...],
+    **words: Any,
 ) -> None:
-    now = utc_now()
+    now, locale = utc_now(), words["locale"]
     sentences = dict(text.partition("=")[::2] for text in texts)
     with plain_errors(), transaction() as session:
         owned = controller_named(session, owner)
@@ -173,7 +173,7 @@ def _create_by_options(
                 purposes.create_purpose(session, owned.id, name, label=label, hint={}, text=text, now=now)
             elif name not in known:
                 raise BadInput(f"There is no purpose {name!r}: give its consent sentence with --text {name}=…")
-        file = FormFile(slug, title, list(slugs), locale, intro=intro, allowed_origins=list(origins))
+        file = FormFile(slug, purposes=list(slugs), allowed_origins=list(origins), **words)
         demo.publish_form(session, owned, files.form_of(file), now=now)
     click.echo(f"{_url(slug)}")
 

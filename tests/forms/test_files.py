@@ -153,6 +153,23 @@ def test_a_form_is_not_published_when_there_is_no_privacy_notice(
     assert tables() == before
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "Wir schicken Ihnen eine Mail"),
+        (["--tone", "informal"], "Wir schicken dir eine Mail"),
+        (["--locale", "en"], "We send you a mail"),
+    ],
+)
+def test_the_usual_note_follows_the_tone_when_a_form_is_made_by_options(
+    app: Flask, client: FlaskClient, tmp_path: Path, more: list[str], said: str
+) -> None:
+    words = ["create", "messe", "--title", "Messe", "--purpose", "fairs", "--text", "fairs=Ja, gern."]
+    done = run(app, tmp_path, *words, *more)
+    assert done.exit_code == 0, done.output
+    assert said in client.get("/f/messe").text
+
+
 def test_a_form_keeps_its_slug_and_stays_with_its_controller_when_a_file_says_otherwise(
     app: Flask, tmp_path: Path
 ) -> None:
