@@ -37,6 +37,13 @@ class NewSubscription(Struct, forbid_unknown_fields=True):
     purposes: Annotated[
         list[Slug], Meta(max_length=50, description="Slugs of purposes; none means all of the form's.")
     ] = []
+    fields: Annotated[
+        dict[str, str | bool],
+        Meta(
+            description="What the person said in the form's declared fields, by the form's rules.",
+            examples=[{"first_name": "Anna", "printed": True}],
+        ),
+    ] = {}
     locale: Annotated[Locale | None, Meta(description="Chooses among forms, or the language of the contact.")] = None
 
 
@@ -107,6 +114,7 @@ def create_subscription(session: Session, call: Call, body: NewSubscription) -> 
         locale=body.locale,
         origin=as_dict(body.origin),
         legal_basis=LEGAL_BASES[body.legal_basis],
+        fields=body.fields,
     )
     made = entries.enter(session, call.controller_id, entry, Caller(call.actor, call.client), now=call.now)
     return Accepted(made.id, made.status.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ from signup.forms import actions as forms
 from signup.forms.rules import FormView
 from signup.purposes import actions as purposes
 from signup.purposes.models import LegalBasis
-from signup.subscriptions import endings, links, payload, presses, requests
+from signup.subscriptions import declared, endings, links, payload, presses, requests
 from signup.subscriptions.models import Subscription
 from signup.subscriptions.states import EndReason, Frequency, Ground, Status
 
@@ -44,6 +44,7 @@ class Entry:
     locale: str | None
     origin: Mapping[str, Any]  # type, detail, collected_by
     legal_basis: LegalBasis
+    fields: Mapping[str, str | bool] = field(default_factory=dict)  # said by the person, declared by the form
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def enter(session: Session, controller_id: str, entry: Entry, caller: Caller, *,
     """Consent is asked for by mail as on the form; a contract or a soft opt-in makes the subscription active at once.
 
     Raises:
-        Invalid: form, purposes or legal basis cannot carry it; the error names the field.
+        Invalid: form, purposes, fields or legal basis cannot carry it; the error names the field.
         Conflict: the address is suppressed, or its owner ended the subscription.
 
     Rule: GDPR 7(1); Directive 2002/58/EC 13(1) and 13(2): legitimate interest alone permits no mail.
@@ -97,6 +98,7 @@ def _ask(session: Session, controller_id: str, entry: Entry, caller: Caller, *, 
         page=None,
         actor=caller.actor,
         origin=entry.origin,
+        fields=declared.checked(view, entry.fields),
     )
     requests.request(session, view, ask, now=now)
     found = contacts.find(session, controller_id, entry.email)
@@ -145,7 +147,7 @@ def _known(wanted: Sequence[str], offered: Sequence[str]) -> None:
 
 
 def _activate(session: Session, controller_id: str, entry: Entry, caller: Caller, *, now: datetime) -> Entered:
-    wanted = _wanted(session, controller_id, entry)
+    wanted, said = _wanted(session, controller_id, entry), _said(session, controller_id, entry)
     new = contacts.NewContact(entry.email, entry.locale or "en", entry.origin, entry.legal_basis)
     found = contacts.find_or_add(session, controller_id, new, now=now)
     held = session.scalars(select(Subscription).where(Subscription.contact_id == found.contact_id)).first()
@@ -157,7 +159,9 @@ def _activate(session: Session, controller_id: str, entry: Entry, caller: Caller
         if item.state is ConsentState.GIVEN
     }
     items = [item for item in wanted if item["id"] not in given]
-    if held is not None and held.status is Status.ACTIVE and not items:
+    known = contacts.get(session, controller_id, found.contact_id).fields if said else {}
+    news = {name: value for name, value in said.items() if known.get(name) != value}
+    if held is not None and held.status is Status.ACTIVE and not items and not news:
         return Entered(held.id, held.status)
     if found.fresh:
         contact_entries.tell_created(
@@ -165,7 +169,9 @@ def _activate(session: Session, controller_id: str, entry: Entry, caller: Caller
         )
     step = _activated(session, controller_id, found, held, GROUNDS[entry.legal_basis], now=now)
     _permit(session, controller_id, entry, step, items, now=now)
-    _tell(session, controller_id, entry, found, step, caller, now=now)
+    if news:
+        contacts.learn(session, found.contact_id, news, now=now)
+    _tell(session, controller_id, entry, found, replace(step, said=news), caller, now=now)
     return Entered(step.standing.id, Status.ACTIVE)
 
 
@@ -176,6 +182,15 @@ class _Step:
     kind: EventType
     standing: payload.Standing
     act_id: str
+    said: Mapping[str, Any] = field(default_factory=dict)  # what the contact's fields learned by it
+
+
+def _said(session: Session, controller_id: str, entry: Entry) -> dict[str, Any]:
+    if entry.form is not None and entry.fields:
+        return declared.checked(_named_form(session, controller_id, entry.form), entry.fields)
+    if entry.fields:
+        raise _invalid("form", "required", "Fields are those of a form: name it.")
+    return {}
 
 
 def _wanted(session: Session, controller_id: str, entry: Entry) -> list[dict[str, str]]:
@@ -279,6 +294,7 @@ def _tell(
         "legal_basis": entry.legal_basis.value,
         "origin": dict(entry.origin),
         "purposes": [item.slug for item in act],
+        "fields": dict(step.said) or None,
         **client_fields(caller.client),
     }
     event_id = record(session, controller_id, step.kind, fields, now=now, subject=found.subject, actor=caller.actor)

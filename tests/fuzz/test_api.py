@@ -95,6 +95,7 @@ def world(shared_app: Flask) -> World:
         "slug": ["demo-de", "demo-en"],
         "email": ["asked@example.com", "new@example.com", "newer@example.com", "newest@example.com"],
         "form": ["demo-de", "demo-en"],
+        "fields": [{}],  # the forms of the demo declare none
         "purposes": [["product-news"], ["invitations", "product-news"]],
         "url": ["http://127.0.0.1:8999/in", "http://127.0.0.1:8999/other?x=1", "https://crm.example.org/hooks"],
         "types": [["subscription.confirmed"], []],
