@@ -111,7 +111,7 @@ class Stage:
         page = context.new_page()
         page.set_default_timeout(10_000)
         complaints: list[str] = []
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.complaints = complaints  # type: ignore[attr-defined]
         yield page

@@ -211,6 +211,26 @@ def test_the_frame_is_as_high_as_its_form_and_obeys_nobody_else_when_shown(stage
         assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
+@pytest.mark.req("F22")
+def test_a_frame_below_the_fold_is_quiet_until_it_is_reached_and_fits_then(stage: Stage) -> None:
+    made = stage.embed("iframe")
+    tall = '<svg width="10" height="9000" aria-hidden="true"></svg>'
+    policy = "; ".join(["default-src 'none'", *made.csp])
+    with stage.visit(viewport={"width": 320, "height": 640}) as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(stage.host.put("/below", tall + made.html, policy))
+        page.wait_for_load_state("networkidle")
+        assert not [url for url in asked if url.endswith("/frame")], "the frame is loaded late"
+        assert page.complaints == []  # type: ignore[attr-defined]
+        page.locator("iframe").scroll_into_view_if_needed()
+        expect(page.frame_locator("iframe").get_by_label("E-Mail-Adresse")).to_be_visible()
+        wait_for(
+            lambda: page.locator("iframe").get_attribute("height") != "760", describe="a frame of the form's height"
+        )
+        assert page.complaints == []  # type: ignore[attr-defined]
+
+
 @pytest.mark.req("F21")
 def test_the_dialog_closes_by_escape_and_returns_the_focus_when_opened_by_keyboard(stage: Stage) -> None:
     with stage.visit() as page:

@@ -458,7 +458,9 @@ function framed() {
 function frame(node) {
   if (known.has(node)) return;
   known.add(node);
-  const hello = () => node.contentWindow.postMessage({ doi: "hello" }, HOME);
+  // Until it is loaded, a lazy frame holds an empty page of the host, which the message is not for.
+  const hello = () =>
+    node.contentDocument?.URL === "about:blank" || node.contentWindow.postMessage({ doi: "hello" }, HOME);
   addEventListener("message", ({ origin, source, data }) => {
     if (origin !== new URL(HOME).origin || source !== node.contentWindow) return;
     if (data?.doi === "height" && data.height > 0) node.height = Math.min(data.height, 5000);
