@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -61,3 +64,31 @@ def test_a_form_still_leads_to_a_sign_up_when_scripts_are_off(stage: Stage) -> N
             assert page.url.startswith(f"{stage.url}/f/demo-de/pending/")
     assert len(stage.pending()) == 6
     assert len(set(stage.pending().values())) == 1
+
+
+@pytest.mark.req("F1")
+def test_the_snippet_for_react_leads_to_a_sign_up_when_a_page_does_what_it_says(stage: Stage) -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```jsx\n(.*?)```", manual, re.DOTALL)
+    assert len(snippet.splitlines()) == 4
+    (script,) = re.findall(r'import\(.*"https://anmelden\.example\.org(/\S+)"\)', snippet)
+    (tag, given, language) = re.findall(r'<([a-z-]+) form=\{(\w+)\} lang="(\w+)" />', snippet)[0]
+    assert given == "form"
+    policy = "; ".join(["default-src 'none'", *stage.embed("element").csp])
+    with stage.visit() as page:
+        page.goto(stage.host.put("/react", '<div id="root"></div>', policy))
+        # What React makes of a tag with a hyphen: an element with these attributes, put in again for each showing.
+        show = """async ([script, tag, language]) => {
+            const node = document.createElement(tag);
+            node.setAttribute("form", "demo-de");
+            node.setAttribute("lang", language);
+            document.getElementById("root").replaceChildren(node);
+            await import(script);
+        }"""
+        for _showing in range(2):
+            page.evaluate(show, [stage.url + script, tag, language])
+            expect(page.get_by_label("E-Mail-Adresse")).to_have_count(1)
+        fill(page, "react@kundin.example")
+        expect(page.get_by_text(PENDING)).to_be_visible()
+        assert page.complaints == []  # type: ignore[attr-defined]
+    assert list(stage.pending()) == ["react@kundin.example"]
