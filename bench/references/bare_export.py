@@ -1,6 +1,6 @@
 """The columns of the CSV export with nothing around them: a cursor and `csv`, or on PostgreSQL also COPY.
 
-The address of the proof and the unsubscribe header are as long as real ones but not signed: a database cannot.
+Addresses and the unsubscribe header are as long as real ones but not signed: a database cannot.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import psycopg
 QUERY = """
 SELECT s.id, s.contact_id, c.email, s.status, s.ground, s.end_reason, ({purposes}), s.requested_at, s.activated_at,
        s.ended_at, c.origin, c.legal_basis, 'https://signup.example/api/v1/contacts/' || s.contact_id || '/evidence',
-       '<https://signup.example/unsubscribe/' || s.id || s.id || '0000000>', 'List-Unsubscribe=One-Click'
+       '<https://signup.example/unsubscribe/' || s.id || s.id || '0000000>', 'List-Unsubscribe=One-Click', s.frequency,
+       s.paused_until, c.fields, 'https://signup.example/preferences/' || s.id || s.id || '0000000'
 FROM subscription s
 JOIN contact c ON c.id = s.contact_id
 """

@@ -43,6 +43,7 @@ VALUES = (
     "code",
     "not_me_url",
     "unsubscribe_url",
+    "preferences_url",
     "requested_at",
     "page_host",
     "count",

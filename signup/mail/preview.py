@@ -43,6 +43,7 @@ def values(sample: Sample, *, now: datetime) -> dict[str, str]:
         "code": SAMPLE_CODE,
         "not_me_url": f"{root}/not-me/{SAMPLE_TOKEN}",
         "unsubscribe_url": f"{root}/unsubscribe/{SAMPLE_TOKEN}",
+        "preferences_url": f"{root}/preferences/{SAMPLE_TOKEN}",
         "requested_at": compose.local_time(now, sample.locale, sample.controller.timezone),
         "page_host": f"{root}/f/{sample.slug}",
     }

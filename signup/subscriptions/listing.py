@@ -188,6 +188,7 @@ class Line(NamedTuple):
     frequency: str
     paused_until: str | None
     fields: str  # JSON
+    preferences_url: str
 
 
 def _text(column: Any) -> Any:
@@ -248,21 +249,9 @@ def lines(
 
 
 def _line(session: Session, row: Sequence[Any], given: Sequence[Sequence[Any]]) -> Line:
-    (
-        ident,
-        contact_id,
-        email,
-        status,
-        ground,
-        end_reason,
-        epoch,
-        requested,
-        activated,
-        ended,
-        origin,
-        basis,
-        *settings,
-    ) = row
+    ident, contact_id, email, status, ground, end_reason, epoch = row[:7]
+    requested, activated, ended, origin, basis, frequency, paused_until, fields = row[7:]
+    list_unsubscribe, preferences_url = links.of_all(session, ident, epoch)
     return Line(
         ident,
         contact_id,
@@ -278,9 +267,12 @@ def _line(session: Session, row: Sequence[Any], given: Sequence[Sequence[Any]]) 
         given[0][3] if given else origin,
         given[0][4] if given else basis,
         payload.proof_url(session, contact_id),
-        links.list_unsubscribe(session, ident, epoch),
+        list_unsubscribe,
         links.ONE_CLICK,
-        *settings,
+        frequency,
+        paused_until,
+        fields,
+        preferences_url,
     )
 
 

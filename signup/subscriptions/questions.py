@@ -180,7 +180,7 @@ def queue_notice(
     """A mail is queued that says: you are signed up already, nothing changes.
 
     Args:
-        link_of: id and epoch of the subscription that its link ends.
+        link_of: id and epoch of the subscription that its links are about.
 
     Returns:
         Its Message-ID.
@@ -188,6 +188,7 @@ def queue_notice(
     items = [item for item in view.purposes if item["id"] in given]
     values = {
         "unsubscribe_url": links.unsubscribe_url(session, *link_of),
+        "preferences_url": links.preferences_url(session, links.unsubscribe_id(session, *link_of)),
         **_when_and_where(session, view, page_host, now=now),
     }
     wording = _wording(session, "already", view, items)

@@ -395,6 +395,7 @@ MAIL_PLACEHOLDERS = {
     "confirm_url": "https://anmelden.beispiel.example/confirm/WyJjIiwiYWJjZGVmZ2hpamtsbW5vcHFyc3R1diJd.q3V8nC2b1kZ0yN5wT7uR9pLmX4s",
     "not_me_url": "https://anmelden.beispiel.example/not-me/WyJuIiwiYWJjZGVmZ2hpamtsbW5vcHFyc3R1diJd.q3V8nC2b1kZ0yN5wT7uR9pLmX4s",
     "unsubscribe_url": "https://anmelden.beispiel.example/unsubscribe/WyJ1IiwiYWJjZGVmZ2hpamtsbSJd.q3V8nC2b1kZ0yN5wT7uR9pLmX4s",
+    "preferences_url": "https://anmelden.beispiel.example/preferences/WyJ1IiwiYWJjZGVmZ2hpamtsbSJd.q3V8nC2b1kZ0yN5wT7uR9pLmX4s",
     "code_url": "https://anmelden.beispiel.example/code/WyJrIiwiYWJjZGVmZ2hpamtsbW5vcHFyc3R1diJd.q3V8nC2b1kZ0yN5wT7uR9pLmX4s",
     "code": "482 915",
     "requested_at": "23. November 2026, 09:14 Uhr MEZ",

@@ -63,7 +63,7 @@ def test_html_part_loads_nothing_and_links_only_where_it_must_when_rendered(
     source = renderer.mail(name, "body.html", language)
     own = {
         "confirm": {MAIL_PLACEHOLDERS["confirm_url"], MAIL_PLACEHOLDERS["not_me_url"]},
-        "already": {MAIL_PLACEHOLDERS["unsubscribe_url"]},
+        "already": {MAIL_PLACEHOLDERS["unsubscribe_url"], MAIL_PLACEHOLDERS["preferences_url"]},
     }
     assert set(_links(source)) == FOOTER | own[name]
     assert len(_links(source)) <= 5
@@ -100,7 +100,7 @@ def test_each_address_stands_alone_on_its_line_when_the_text_part_is_rendered(
 ) -> None:
     lines = renderer.mail(name, "body.txt", language).split("\n")
     with_address = [line for line in lines if "://" in line]
-    keys = ("confirm_url", "not_me_url") if name == "confirm" else ("unsubscribe_url",)
+    keys = ("confirm_url", "not_me_url") if name == "confirm" else ("preferences_url", "unsubscribe_url")
     assert with_address == [
         *(MAIL_PLACEHOLDERS[key] for key in keys),
         CONTROLLER["imprint_url"],
@@ -168,7 +168,7 @@ def test_placeholders_survive_unchanged_when_rendered_once_for_many_mails(
     renderer: Renderer, name: str, language: str
 ) -> None:
     marks = {key: f"@@{key}@@" for key in MAIL_PLACEHOLDERS}
-    own = ["unsubscribe_url"] if name == "already" else ["confirm_url", "code", "not_me_url"]
+    own = ["preferences_url", "unsubscribe_url"] if name == "already" else ["confirm_url", "code", "not_me_url"]
     used = {"requested_at", "page_host", *own}
     for part in ("body.txt", "body.html"):
         source = renderer.mail(name, part, language, **marks)

@@ -14,7 +14,7 @@ from signup.eventlog.models import Event
 from signup.forms import actions as forms
 from signup.jobs import JobRow
 from signup.mail.models import Message, MessageState
-from signup.subscriptions import presses, requests
+from signup.subscriptions import links, presses, requests
 from signup.subscriptions.models import Confirmation, Submission, Subscription
 from signup.subscriptions.states import ConfirmationState, Status
 from signup.suppression import actions as suppression
@@ -182,6 +182,10 @@ def test_a_notice_is_mailed_at_most_daily_when_somebody_is_signed_up_already(app
     person = signup_and_confirm("anna@beispiel.de", at=now)
     for hours in (25, 26, 40, 50):
         ask("anna@beispiel.de", now=now + timedelta(hours=hours))
+    text = queued_mail("anna@beispiel.de").get_body(("plain",)).get_content()
+    with reading() as session:
+        ident = links.unsubscribe_id(session, person.subscription_id, 1)
+        assert links.preferences_url(session, ident) in text.split()
     states = [message.state for message in log.messages(person.contact_id) if message.kind == "already"]
     held, queued = MessageState.HELD, MessageState.QUEUED
     # 25 h: told; 26 and 40 h: held back; 50 h: told once more.

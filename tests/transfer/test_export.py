@@ -66,6 +66,10 @@ def test_row_has_every_column_when_somebody_confirmed(api: Api, signup_and_confi
     assert (row["legal_basis"], row["end_reason"], row["ended_at"]) == ("gdpr-6-1-a", "", "")
     assert row["confirmed_at"].endswith("Z")
     assert row["proof_url"].endswith(f"/api/v1/contacts/{person.contact_id}/evidence")
+    assert (
+        api.get("/subscriptions?email=mueller@example.com").json["items"][0]["preferences_url"]
+        == row["preferences_url"]
+    )
     lines = exported(api, "jsonl")
     assert api.get("/export/subscriptions.jsonl").content_type == "application/jsonl"
     assert [tuple(line) for line in lines] == [COLUMNS]
