@@ -15,7 +15,7 @@ from signup.jobs import Job
 from signup.mail import compose, send
 from signup.mail.postman import Postman
 from signup.privacy import retention
-from signup.subscriptions import answers, notices, quarantine
+from signup.subscriptions import answers, attacks, notices, quarantine
 from signup.webhooks import actions as webhooks
 from signup.webhooks import send as webhooks_send
 
@@ -108,6 +108,12 @@ JOBS: tuple[Kind, ...] = (
         retry="again when its lease ends, ten minutes later",
         lease_seconds=600,
         every_seconds=quarantine.EVERY_SECONDS,
+    ),
+    Kind(
+        attacks.JOB_WATCH,
+        lambda: attacks.run,
+        retry="again when its lease ends, a minute later",
+        every_seconds=attacks.EVERY_SECONDS,
     ),
     Kind(
         alarms.JOB_RUN,

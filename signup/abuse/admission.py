@@ -140,6 +140,11 @@ def admit(
     except NetworkSpent:
         flows.tally().uncount(ticket.streams)
         raise
+    except SecondLook as doubt:
+        if "form" in doubt.reasons and "network" not in doubt.reasons:
+            # A flood of refused presses would otherwise stay known to this process alone.
+            doubt.owed = ticket.due
+        raise
     _draw(session, ticket, spent, by_hand=by_hand, now=now)
     settle(ticket, rows)
     return Admitted(held)

@@ -181,6 +181,44 @@ def claims(session: Session, due: Sequence[Due]) -> list[Claim]:
     ]
 
 
+def keep(session: Session, due: Sequence[Due]) -> None:
+    """What a refused press would have taken along is in the database all the same: each process knows of it."""
+    tally().settle(due, session.claim(claims(session, due)))
+
+
+@dataclass(frozen=True)
+class Flood:
+    """More sign-ups in an hour than are ordinary."""
+
+    count: int
+    ordinary: int
+
+
+def floods(session: Session, per_hour: int, *, now: datetime) -> dict[bytes, Flood]:
+    """The streams that learn and have more than an ordinary hour, by what all processes together see.
+
+    Args:
+        per_hour: what is ordinary for any of them; one that may have more is told too when it has more than usual.
+    """
+    hour = hour_of(now)
+    # Found by their time, because that has an index. One of the two hours has more than half.
+    times = [expiry(at, learns=True) for at in (hour, hour - 1)]
+    busy = session.scalars(select(Flow.key).where(Flow.expires_at.in_(times), 2 * Flow.count > per_hour)).all()
+    query = select(Flow.key, Flow.hour, Flow.count, Flow.usual).where(
+        Flow.key.in_(set(busy)), Flow.hour.in_([hour, hour - 1])
+    )
+    found: dict[bytes, dict[int, tuple[int, int]]] = {}
+    for key, at, count, usual in session.execute(query) if busy else ():
+        found.setdefault(key, {})[at] = count, usual
+    flooded = {}
+    for key, hours in found.items():
+        (count, usual), (before, usual_before) = hours.get(hour, (0, 0)), hours.get(hour - 1, (0, 0))
+        stream, ordinary = Stream("", per_hour), max(usual, usual_before)
+        if over(stream, count, before, ordinary, now=now):
+            flooded[key] = Flood(count + before, max(per_hour, UNUSUAL * ordinary))
+    return flooded
+
+
 def expiry(hour: int, *, learns: bool) -> datetime:
     end = datetime.fromtimestamp((hour + 2) * HOUR_SECONDS, UTC)
     return end + timedelta(days=LEARNED_DAYS) if learns else end

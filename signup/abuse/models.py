@@ -52,3 +52,14 @@ class GuardRule(Base):
 
     controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"), primary_key=True)
     refuse_disposable: Mapped[bool] = mapped_column(Boolean)
+
+
+class Attack(Base):
+    """A form that has far more sign-ups than usual, from when it was seen; the row goes when it is over."""
+
+    __tablename__ = "attack"
+
+    form_id: Mapped[str] = mapped_column(String(40), ForeignKey("form.id"), primary_key=True)
+    controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"))
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -21,7 +21,7 @@ from signup.core.values import new_id, rfc3339
 from signup.intake import actions as intake
 from signup.jobs import IS_DUE, JobRow
 from signup.mail.compose import JOB_SEND
-from signup.subscriptions import quarantine
+from signup.subscriptions import attacks
 from signup.webhooks.models import Delivery, DeliveryState, Endpoint, EndpointState
 
 WEBHOOKS = "webhooks"
@@ -72,7 +72,7 @@ def measure(session: Session, *, now: datetime) -> list[Finding]:
     oldest = session.scalar(select(func.min(Delivery.next_at)).where(_DUE, Delivery.next_at <= now))
     found += [_mail_stuck(session, now=now), rules.queue_age(WEBHOOKS, oldest, now=now)]
     found += _endpoints(session, now=now)
-    found += [rules.form_attacked(form_id, held) for form_id, held in quarantine.waiting(session)]
+    found += [rules.form_attacked(item.form_id, item.slug, item.held) for item in attacks.to_look_at(session)]
     found.append(rules.reports_unreadable(intake.unreadable(session)))
     return [finding for finding in found if finding is not None]
 

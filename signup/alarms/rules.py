@@ -44,7 +44,7 @@ _WORDS = {
         "{waiting} failed and are tried again, {dead} were given up within a day",
         AlarmKind.ENDPOINT_OFF: "webhook endpoint {subject} ({host}) is {state} and gets nothing; "
         "{held} deliveries wait",
-        AlarmKind.FORM_ATTACKED: "form {subject} has far more sign-ups than usual and {held} mails wait: "
+        AlarmKind.FORM_ATTACKED: "form {form} has far more sign-ups than usual, and {held} mails wait: "
         "flask abuse release or flask abuse discard",
         AlarmKind.REPORTS_UNREADABLE: "{count} mails that came back could not be read; see flask bounces list",
     },
@@ -56,7 +56,7 @@ _WORDS = {
         "{waiting} sind gescheitert und werden wiederholt, {dead} wurden binnen eines Tages aufgegeben",
         AlarmKind.ENDPOINT_OFF: "Webhook-Endpunkt {subject} ({host}) ist {state} und bekommt nichts; "
         "{held} Lieferungen warten",
-        AlarmKind.FORM_ATTACKED: "Formular {subject} hat weit mehr Anmeldungen als üblich, und {held} Mails warten: "
+        AlarmKind.FORM_ATTACKED: "Formular {form} hat weit mehr Anmeldungen als üblich, und {held} Mails warten: "
         "flask abuse release oder flask abuse discard",
         AlarmKind.REPORTS_UNREADABLE: "{count} zurückgekommene Mails waren nicht lesbar; siehe flask bounces list",
     },
@@ -160,9 +160,9 @@ def endpoint_off(
     return Finding(AlarmKind.ENDPOINT_OFF, endpoint_id, {"host": host, "state": state, "held": held})
 
 
-def form_attacked(form_id: str, held: int) -> Finding:
-    """A form whose mails wait for somebody to look."""
-    return Finding(AlarmKind.FORM_ATTACKED, form_id, {"held": held})
+def form_attacked(form_id: str, slug: str, held: int) -> Finding:
+    """A form under attack, or whose mails still wait for somebody to look."""
+    return Finding(AlarmKind.FORM_ATTACKED, form_id, {"form": slug, "held": held})
 
 
 def steps(findings: Iterable[Finding], standing: Iterable[Standing], *, now: datetime) -> list[Step]:
@@ -187,7 +187,13 @@ def next_try(attempt: int, *, now: datetime) -> datetime:
 def sentence(change: Change, finding: Finding, locale: str) -> str:
     """One line for a person."""
     state = str(finding.facts.get("state", ""))
-    facts = {**finding.facts, "subject": finding.subject, "state": _STATES[locale].get(state, state)}
+    # Alarms of before name no form.
+    facts = {
+        "form": finding.subject,
+        **finding.facts,
+        "subject": finding.subject,
+        "state": _STATES[locale].get(state, state),
+    }
     words = _WORDS[locale][finding.kind].format(**facts)
     return f"{_CHANGES[locale][change]}: {words}"
 

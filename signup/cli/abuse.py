@@ -11,11 +11,21 @@ from signup.abuse import sources, switches
 from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
 from signup.core.config import Config
 from signup.core.db import reading, transaction
-from signup.core.values import utc_now
+from signup.core.values import rfc3339, utc_now
 from signup.forms import actions as forms
-from signup.subscriptions import quarantine
+from signup.subscriptions import attacks, quarantine
 
 abuse = PlainGroup("abuse", help="Mails that are held because their form was flooded.")
+
+
+@abuse.command("list")
+def list_attacked() -> None:
+    """List the forms that are under attack, or whose mails wait after one."""
+    with plain_errors(), reading() as session:
+        found = attacks.to_look_at(session)
+    for item in found:
+        since = f"under attack since {rfc3339(item.since)}" if item.since else "over"
+        click.echo(f"{item.slug}\t{since}\t{item.held} mails wait")
 
 
 @abuse.command("release")

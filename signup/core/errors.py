@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class DomainError(Exception):
@@ -69,9 +70,13 @@ class SecondLook(TooMany):
     Args:
         reasons: what raised the doubt.
         retry_after_seconds: when it will count without one; 0 when waiting does not help.
+
+    Attributes:
+        owed: what was counted and is to be written though the sign-up is not.
     """
 
     code = "proof"
+    owed: Sequence[Any] = ()
 
     def __init__(self, message: str, *, reasons: tuple[str, ...], retry_after_seconds: int) -> None:
         super().__init__(message, retry_after_seconds=retry_after_seconds)

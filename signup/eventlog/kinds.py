@@ -40,6 +40,8 @@ class EventType(Enum):
     EVIDENCE_READ = "evidence.read"
     MAILS_RELEASED = "mails.released"
     MAILS_DISCARDED = "mails.discarded"
+    FORM_ATTACKED = "form.attacked"
+    FORM_ATTACK_OVER = "form.attack-over"
     FORM_PUBLISHED = "form.published"
     API_KEY_CREATED = "api-key.created"
     API_KEY_REVOKED = "api-key.revoked"

@@ -13,7 +13,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.wrappers import Response
 
-from signup.abuse import admission
+from signup.abuse import admission, flows
 from signup.core.db import database, reading, transaction
 from signup.core.errors import Invalid, NetworkSpent, NotFound, SecondLook
 from signup.core.values import EmailAddress, clean_text, utc_now
@@ -113,12 +113,20 @@ def _request(
         with transaction() as session:
             handle = requests.request(session, view, ask, now=now)
     except SecondLook as doubt:
+        _count(doubt)
         return _second(live, checked.form, doubt)
     except NetworkSpent as spent:
         return _later(live, checked.form, spent)
     except Invalid as refused:
         return _again(live, checked.form, [FieldError(one["field"], one["code"]) for one in refused.errors], [])
     return _accepted(view, handle)
+
+
+def _count(doubt: SecondLook) -> None:
+    """A flood that is refused is known to all processes, at the price of one small commit a second."""
+    if doubt.owed:
+        with transaction() as session:
+            flows.keep(session, doubt.owed)
 
 
 def _unlisted(view: FormView) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from signup.abuse import admission, challenge, flows
 from signup.abuse.admission import Look
@@ -17,13 +18,13 @@ from signup.alarms import actions as alarms
 from signup.alarms.models import AlarmKind
 from signup.core.db import reading, transaction
 from signup.core.errors import SecondLook
-from signup.core.values import EmailAddress
+from signup.core.values import EmailAddress, utc_now
 from signup.eventlog.kinds import EventType
 from signup.forms import actions as forms
 from signup.jobs import JobRow
 from signup.mail import held
 from signup.mail.models import Message, MessageState
-from signup.subscriptions import presses, quarantine, requests
+from signup.subscriptions import attacks, presses, quarantine, requests
 from tests.abuse.conftest import Post
 from tests.abuse.solving import proof
 from tests.conftest import Clock, elsewhere
@@ -96,7 +97,7 @@ def test_mails_wait_and_a_proof_is_asked_for_when_a_form_is_flooded(
         assert [item.reason for item in held.newest(session)] == ["form under attack"]
         found = [finding for finding in alarms.measure(session, now=now) if finding.kind is AlarmKind.FORM_ATTACKED]
     assert [(finding.subject, finding.facts) for finding in found] == [
-        (rows("form", slug="demo-de")[0].id, {"held": 1})
+        (rows("form", slug="demo-de")[0].id, {"form": "demo-de", "held": 1})
     ]
 
 
@@ -180,3 +181,87 @@ def test_a_source_has_a_link_when_the_command_is_asked(app: Flask, post: Post, c
     assert all(post(f"a{number}@b{number}.example", src=value).status_code == 303 for number in range(8))
     assert app.test_cli_runner().invoke(args=["form", "source", "demo-de", "Ä"]).exit_code == 2
     assert post("z@b.example", altcha=proof(client)).status_code == 303
+
+
+def attacked() -> list[tuple[EventType, dict[str, int]]]:
+    """What the log says of attacks, in order."""
+    kinds = (EventType.FORM_ATTACKED, EventType.FORM_ATTACK_OVER)
+    told = []
+    for event in sorted((row for kind in kinds for row in rows("event", kind=kind)), key=lambda row: row.id):
+        lines = [line for row in rows("disclosure", event_id=event.id) for line in row.data.split(b"\n")]
+        said = {name: value for _salt, name, value in map(json.loads, lines)}
+        assert said["form"] == "demo-de"
+        told.append((event.kind, said["counts"]))
+    return told
+
+
+def alarm(clock: Clock) -> list[dict[str, object]]:
+    with reading() as session:
+        return [found.facts for found in alarms.measure(session, now=clock()) if found.kind is AlarmKind.FORM_ATTACKED]
+
+
+@pytest.mark.req("A4")
+def test_start_and_end_of_an_attack_are_on_record_when_the_worker_watches(ask: Ask, clock: Clock, app: Flask) -> None:
+    flood(ask, clock)
+    attacks.run([], clock)
+    assert (attacked(), alarm(clock)) == ([], []), "fifty an hour are ordinary"
+    ask("late@beispiel.de", clock.forward(seconds=1), proven=challenge.ATTACK_COST)
+    attacks.run([], clock)
+    assert attacked() == [(EventType.FORM_ATTACKED, {"sign_ups": 51, "ordinary": 50})]
+    assert alarm(clock) == [{"form": "demo-de", "held": 1}]
+    shown = app.test_cli_runner().invoke(args=["abuse", "list"])
+    assert shown.output.startswith("demo-de\tunder attack since 20")
+    assert shown.output.endswith("\t1 mails wait\n")
+    for minutes in (1, 1):
+        clock.forward(minutes=minutes)
+        attacks.run([], clock)
+    assert len(attacked()) == 1, "one attack, told once"
+    clock.forward(hours=2)
+    attacks.run([], clock)
+    assert attacked()[1:] == [(EventType.FORM_ATTACK_OVER, {"minutes": 2, "held": 1})]
+    assert app.test_cli_runner().invoke(args=["abuse", "list"]).output == "demo-de\tover\t1 mails wait\n"
+    assert alarm(clock) == [{"form": "demo-de", "held": 1}], "somebody has yet to look at what waits"
+    attacks.run([], clock)
+    assert len(attacked()) == 2
+    app.test_cli_runner().invoke(args=["abuse", "discard", "demo-de"])
+    assert alarm(clock) == []
+
+
+@pytest.mark.req("A4")
+def test_an_attack_is_told_when_all_of_it_is_refused(
+    post: Post, app: Flask, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if each press came a second after the one before.
+    monkeypatch.setattr(flows, "SYNC_SECONDS", 0.0)
+    answers = [post(f"a{number}@b{number}.example", ip=elsewhere(number).ip).status_code for number in range(60)]
+    assert answers == [303] * 50 + [429] * 10
+    # Another process, which knows only what the database says.
+    del app.extensions["signup.flows"]
+    clock.time = utc_now()
+    attacks.run([], clock)
+    assert attacked() == [(EventType.FORM_ATTACKED, {"sign_ups": 60, "ordinary": 50})]
+    assert alarm(clock) == [{"form": "demo-de", "held": 0}]
+    others = [post(f"c{number}@d.example", ip=elsewhere(90 + number).ip).status_code for number in range(3)]
+    assert others == [303, 303, 429], "what it has counted itself tells it what all others have"
+
+
+def test_a_busy_form_is_not_under_attack_when_it_is_as_busy_as_usual(ask: Ask, clock: Clock) -> None:
+    flood(ask, clock)
+    ask("late@beispiel.de", clock.forward(seconds=1), proven=challenge.ATTACK_COST)
+    with transaction() as session:
+        session.execute(update(Flow).values(usual=40))
+    attacks.run([], clock)
+    assert attacked() == []
+
+
+def test_the_hour_before_counts_in_part_when_an_hour_has_just_begun(ask: Ask, clock: Clock) -> None:
+    flood(ask, clock)
+    with transaction() as session:
+        stream = flows.form_stream(forms.in_force(session, "demo-de").id, 50)
+        for hour, count in ((flows.hour_of(clock()), 45), (flows.hour_of(clock()) - 1, 10)):
+            key = flows.key_of(session, stream)
+            session.execute(delete(Flow).where(Flow.key == key, Flow.hour == hour))
+            row = {"key": key, "hour": hour, "count": count, "usual": 0, "expires_at": flows.expiry(hour, learns=True)}
+            session.put(Flow, row)
+    attacks.run([], clock)
+    assert [counts for _, counts in attacked()] == [{"sign_ups": 55, "ordinary": 50}]
