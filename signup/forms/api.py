@@ -107,7 +107,10 @@ class ViewsQuery(Struct, forbid_unknown_fields=True):
 
 
 class FormViews(Struct):
-    """How often a form was seen on other sites: nothing is known of who saw it."""
+    """How often a form was seen, on its own page and on other sites: nothing is known of who saw it.
+
+    Mail scanners, link previews and other machines that say so are left out.
+    """
 
     since: datetime
     views: int

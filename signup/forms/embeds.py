@@ -14,7 +14,7 @@ from signup.forms import actions as forms
 from signup.forms import embedding, views
 from signup.forms.embedding import Asset
 from signup.forms.rules import FormView
-from signup.web.request import config, speak
+from signup.web.request import config, is_person, speak
 
 blueprint = Blueprint("embeds", __name__)
 
@@ -73,8 +73,9 @@ def count_view(slug: str) -> Response:
     if view is None:
         with reading() as session:
             view = forms.read_again(session, slug)
-    with transaction() as session:
-        views.count(session, view.controller.id, view.id, now=utc_now())
+    if is_person(request):
+        with transaction() as session:
+            views.count(session, view.controller.id, view.id, now=utc_now())
     return make_response("", 204)
 
 

@@ -15,20 +15,21 @@ from werkzeug.wrappers import Response
 
 from signup.abuse import admission, flows
 from signup.core.db import database, reading, transaction
-from signup.core.errors import Invalid, NetworkSpent, NotFound, SecondLook
+from signup.core.errors import Busy, Invalid, NetworkSpent, NotFound, SecondLook
 from signup.core.values import EmailAddress, clean_text, utc_now
 from signup.forms import actions as forms
-from signup.forms import pages, rules, stepup
+from signup.forms import pages, rules, stepup, views
 from signup.forms.rules import FieldError, FormView
 from signup.subscriptions import presses, requests
 from signup.subscriptions.presses import SignupRequest
 from signup.web import errors as web_errors
 from signup.web.cors import allow_listed
-from signup.web.request import PUBLIC_CSP, client_info, config, speak, wants_json
+from signup.web.request import PUBLIC_CSP, client_info, config, is_person, speak, wants_json
 
 blueprint = Blueprint("forms", __name__)
 
 MAX_PAGE_CHARACTERS = 500
+VIEW_WAIT_SECONDS = 0.2
 # The one page of ours with a script: it solves the challenge.
 SECOND_CSP = f"{PUBLIC_CSP}; script-src 'self'; connect-src 'self'"
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -44,9 +45,24 @@ def show(slug: str) -> Response:
     _speak(view)
     if view.closed:
         return _closed(view)
+    _count_view(view)
     form = rules.linked(view, request.args)
     html = pages.form_page(view, form, action=f"/f/{view.slug}", hidden=_hidden(view))
     return make_response(html)
+
+
+def _count_view(view: FormView) -> None:
+    """A number is welcome, but no page waits for it; embedded forms tell theirs themselves."""
+    if not is_person(request):
+        return
+    due = views.tally().count(view.controller.id, view.id, now=utc_now())
+    if not due:
+        return
+    try:
+        with transaction(wait_seconds=VIEW_WAIT_SECONDS) as session:
+            views.save(session, due)
+    except Busy:
+        views.tally().keep(due)
 
 
 @blueprint.route("/f/<slug>", methods=["OPTIONS"])

@@ -19,6 +19,7 @@ from signup.contacts.models import AddressChange, Contact
 from signup.core.db import Session, affected, scrub, transaction
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, forget_person, publish, record
+from signup.forms import views
 from signup.intake import actions as intake
 from signup.intake.models import InboundReport
 from signup.jobs import Job
@@ -82,6 +83,7 @@ def preview(session: Session, *, now: datetime) -> dict[str, int]:
         "reports": session.scalar(select(func.count()).where(InboundReport.expires_at <= now)) or 0,
         "proofs": _number(session, SpentProof.expires_at <= now),
         "flows": _number(session, Flow.expires_at <= now),
+        "views": views.old(session, now=now),
         **{name: _number(session, condition) for name, (_, condition) in pruning.due(now=now).items()},
     }
 
@@ -116,10 +118,11 @@ def _step(counts: Counter[str], now: datetime) -> bool:
             "proofs": _forget(session, SpentProof.nonce, now=now),
         }
         # Few enough for one statement: a row an hour for each form, and for a domain that several people share.
-        flows = affected(session.execute(delete(Flow).where(Flow.expires_at <= now)))
+        few = {"flows": affected(session.execute(delete(Flow).where(Flow.expires_at <= now)))}
+        few["views"] = views.prune(session, now=now)
     with transaction() as session:
         rows |= pruning.prune(session, now=now, limit=FORGET_BATCH)
-    counts.update(people | rows | {"flows": flows})
+    counts.update(people | rows | few)
     return max(orphans, *people.values()) >= BATCH or FORGET_BATCH in rows.values()
 
 

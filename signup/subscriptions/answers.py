@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import bindparam, select, update
 
+from signup.abuse import scanners
 from signup.consents import actions as consents
 from signup.consents.actions import Held
 from signup.consents.models import ConsentState
@@ -22,7 +23,7 @@ from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, client_fields, count_hit, publish, record
 from signup.forms import actions as forms
 from signup.forms.rules import FormView
-from signup.subscriptions import declared, endings, payload, rules, scanners, welcoming
+from signup.subscriptions import declared, endings, payload, rules, welcoming
 from signup.subscriptions.models import Confirmation, Subscription
 from signup.subscriptions.rules import Link, NotMe
 from signup.subscriptions.states import ConfirmationState, EndReason, Frequency, Ground, Status

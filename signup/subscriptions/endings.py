@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from signup.abuse import scanners
 from signup.consents import actions as consents
 from signup.consents.actions import Held
 from signup.consents.models import ConsentState
@@ -22,7 +23,7 @@ from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, client_fields, count_hit, publish, record
 from signup.mail.models import Message, MessageState
 from signup.purposes.actions import ControllerView, get_controller
-from signup.subscriptions import payload, rules, scanners
+from signup.subscriptions import payload, rules
 from signup.subscriptions.links import UNSUBSCRIBE
 from signup.subscriptions.models import Confirmation, Subscription
 from signup.subscriptions.states import ConfirmationState, EndReason, Ground, Status

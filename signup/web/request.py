@@ -9,6 +9,7 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.formparser import FormDataParser
 from werkzeug.wrappers import Response
 
+from signup.abuse import scanners
 from signup.core.config import Config
 from signup.core.values import ClientInfo, clean_text, plain_ip
 from signup.forms.rules import FormView, origin_of
@@ -73,6 +74,13 @@ def client_info(request: Request) -> ClientInfo:
         user_agent=clean_text(request.headers.get("User-Agent", ""), MAX_USER_AGENT),
         fetch_site=clean_text(request.headers.get("Sec-Fetch-Site", ""), 20),
     )
+
+
+def is_person(request: Request) -> bool:
+    """Whether nothing says that a machine, or a browser that loads ahead, asks for this page."""
+    client = client_info(request)
+    ahead = " ".join(request.headers.get(name, "") for name in ("Sec-Purpose", "Purpose", "X-Moz"))
+    return scanners.is_person(request.method, client.user_agent, client.ip, ahead)
 
 
 def is_cross_site(request: Request) -> bool:

@@ -8,8 +8,9 @@ from flask.testing import FlaskClient
 
 from tests.guards.world import World, changed, read, readable_paths, snapshot
 
-# That a link was opened or a person's history read is a fact for the log. The log is no state.
-LOG = frozenset({"event", "disclosure", "link_hits"})
+# That a link was opened or a person's history read is a fact for the log. The log is no state, and neither is a number
+# that says how often a page was seen.
+LOG = frozenset({"event", "disclosure", "link_hits", "form_views"})
 # Who took all data out is told to the controller's endpoints as well.
 TOLD = {"export_api.export_csv": {"publication", "delivery"}, "export_api.export_jsonl": {"publication", "delivery"}}
 

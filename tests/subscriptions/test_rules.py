@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from signup.abuse.scanners import Sign, sign_of
 from signup.subscriptions.rules import (
     Link,
     NotMe,
@@ -14,7 +15,6 @@ from signup.subscriptions.rules import (
     not_me_now,
     plan_request,
 )
-from signup.subscriptions.scanners import Sign, sign_of
 from signup.subscriptions.states import ConfirmationState, EndReason, Status
 from signup.suppression.models import Reason
 

@@ -1,4 +1,4 @@
-"""Machines that open mailed links: told apart for evidence and statistics. A label decides nothing."""
+"""Machines that open mailed links and forms: told apart for evidence and statistics. A label decides nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ EARLY_SECONDS = 60
 
 _AGENTS = re.compile(
     r"barracuda|proofpoint|mimecast|safelinks|mcafee|trend ?micro|symantec|fortinet|sophos|forcepoint|urlscan"
-    r"|bot\b|crawler|spider|preview|python-|curl/|wget/|go-http-client|java/|okhttp|headless",
+    r"|bot\b|crawler|spider|preview|python-|curl/|wget/|go-http-client|java/|okhttp|headless"
+    # Link previews, monitors, archives and the HTTP libraries of the usual languages.
+    r"|facebookexternalhit|whatsapp|embedly|scrapy|axios|node-fetch|undici|aiohttp|libwww|lighthouse|pingdom|uptime"
+    r"|ia_archiver|slurp",
     re.IGNORECASE,
 )
 # Networks that mail gateways are known to fetch from: Barracuda, Proofpoint, Mimecast, Microsoft's mail protection.
@@ -51,6 +54,15 @@ def sign_of(method: str, user_agent: str, ip: str, seconds_since_sent: int | Non
         return Sign.NETWORK
     early = seconds_since_sent is not None and seconds_since_sent < EARLY_SECONDS
     return Sign.EARLY if early else None
+
+
+def is_person(method: str, user_agent: str, ip: str, loads_ahead: str) -> bool:
+    """Whether nothing says that a machine asks for a page: then it counts as seen.
+
+    Args:
+        loads_ahead: what the browser says of its purpose; it may load what nobody ever looks at.
+    """
+    return sign_of(method, user_agent, ip, None) is None and "prefetch" not in loads_ahead.lower()
 
 
 def _is_gateway(ip: str) -> bool:
