@@ -24,7 +24,7 @@ from signup.subscriptions import presses, requests
 from signup.subscriptions.presses import SignupRequest
 from signup.web import errors as web_errors
 from signup.web.cors import allow_listed
-from signup.web.request import PUBLIC_CSP, client_info, config, is_person, speak, wants_json
+from signup.web.request import PUBLIC_CSP, client_info, config, is_person, lead_on, speak, wants_json
 
 blueprint = Blueprint("forms", __name__)
 
@@ -325,9 +325,8 @@ def cors(response: Response) -> Response:
 
 @blueprint.after_request
 def allow_redirect(response: Response) -> Response:
-    """Browsers hold a form's redirect to the same list as its action."""
+    """The page of a form that leads to a page of its controller's."""
     view: FormView | None = g.get("form_view")
     if view and view.after_signup and response.mimetype == "text/html":
-        target = f"form-action 'self' {rules.origin_of(view.after_signup)};"
-        response.headers["Content-Security-Policy"] = PUBLIC_CSP.replace("form-action 'self';", target)
+        lead_on(response, view.after_signup)
     return response

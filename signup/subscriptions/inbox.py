@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, abort, request
+from flask import Blueprint, abort, redirect, request
 from werkzeug.wrappers import Response
 
 from signup.core.db import reading, transaction
@@ -75,6 +75,7 @@ def _pending_page(found: Pending, *, wrong: bool = False, young: bool = False) -
     return page(
         "forms/pending.html",
         422 if wrong or young else 200,
+        onward=found.view.after_confirm,
         controller=found.view.controller,
         resend_url=request.path,
         form_url=f"/f/{found.view.slug}",
@@ -90,10 +91,12 @@ def _pending_page(found: Pending, *, wrong: bool = False, young: bool = False) -
 
 
 def _confirmed(outcome: Outcome) -> Response:
-    """The page that the button leads to as well."""
+    """The page that the button leads to as well: ours, or the one that the form names."""
     question = outcome.question
     if question is None:
         abort(404)
+    if url := shown.onward(question):
+        return redirect(url, 303)
     speak(question.view)
     with reading() as session:
         values = shown.question(session, question)
@@ -148,4 +151,4 @@ def _code_page(ident: bytes, **flags: Any) -> Response:
         "wrong": False,
         **flags,
     }
-    return page("subscriptions/code.html", 422 if flags else 200, **values)
+    return page("subscriptions/code.html", 422 if flags else 200, onward=question.view.after_confirm, **values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, abort, g, make_response, request
+from flask import Blueprint, abort, g, make_response, redirect, request
 from werkzeug.wrappers import Response
 
 from signup.consents.actions import Held
@@ -23,6 +23,8 @@ RESENDABLE = (Link.EXPIRED, Link.REPLACED)
 GONE = (Link.EXPIRED, Link.CANCELLED, Link.WITHDRAWN, Link.REPLACED, Link.CHECK)
 UNDO = "undo"
 ONE_CLICK = "one-click"
+# The one button of a form that leads on afterwards; a press without it stays here.
+ONWARD = "onward"
 # Words after the question mark: what the page says after its own button, the same whatever came of it.
 RESENT = "resent"
 RESTORED = "restored"
@@ -58,7 +60,17 @@ def confirm(token: str) -> Response:
         with transaction() as session:
             resending.resend(session, ident, client=client_info(request), now=utc_now())
         return itself(RESENT)
-    return _confirm_page(ident) if press(links.CONFIRM, ident, answers.confirm) in GONE else itself()
+    if press(links.CONFIRM, ident, answers.confirm) in GONE:
+        return _confirm_page(ident)
+    return _onward(ident) if ONWARD in request.form else itself()
+
+
+def _onward(ident: bytes) -> Response:
+    """The page that the form's version names for this moment; nothing about the person goes along."""
+    with reading() as session:
+        question = answers.look(session, ident, now=utc_now())
+    url = shown.onward(question) if question else None
+    return redirect(url, 303) if url else itself()
 
 
 def _confirm_page(ident: bytes, *, young: bool = False) -> Response:
@@ -77,7 +89,8 @@ def _confirm_page(ident: bytes, *, young: bool = False) -> Response:
         "may_resend": link in RESENDABLE and question.email is not None and not question.view.closed,
         "young": young and link not in GONE,
     }
-    return page("subscriptions/confirm.html", 410 if link in GONE else 422 if young else 200, **values)
+    status = 410 if link in GONE else 422 if young else 200
+    return page("subscriptions/confirm.html", status, onward=question.view.after_confirm, **values)
 
 
 # --- not me ----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,11 @@ from signup.subscriptions.answers import Question
 from signup.subscriptions.rules import Link
 
 
+def onward(asked: Question) -> str | None:
+    """Where its form leads somebody who has just confirmed."""
+    return asked.view.after_confirm if asked.link is Link.CONFIRMED else None
+
+
 def question(session: Session, asked: Question) -> dict[str, Any]:
     """The values of `subscriptions/confirm.html` that do not depend on the way there."""
     confirmation, held = asked.confirmation, asked.subscription
@@ -30,7 +35,8 @@ def question(session: Session, asked: Question) -> dict[str, Any]:
         "form_url": None if asked.view.closed else f"/f/{asked.view.slug}",
         "unsubscribe_url": withdraw,
         "preferences_url": preferences,
-        "onward_url": asked.view.after_confirm if asked.link is Link.CONFIRMED else None,
+        "leads_on": asked.view.after_confirm is not None,
+        "onward_url": onward(asked),
         "nonce": None,
         "action": None,
         "not_me_url": None,

@@ -100,6 +100,14 @@ def wants_json(request: Request) -> bool:
     return bool(best == "application/json")
 
 
+def lead_on(response: Response, url: str) -> None:
+    """Forms of this page may end at `url`: browsers hold a form's redirect to the same list as its action."""
+    policy = response.headers.get("Content-Security-Policy", PUBLIC_CSP)
+    response.headers["Content-Security-Policy"] = policy.replace(
+        "form-action 'self';", f"form-action 'self' {origin_of(url)};"
+    )
+
+
 def mask_token_page(response: Response) -> Response:
     """A page behind a mailed link is not stored, not indexed, and its address goes to nobody else."""
     response.headers["Cache-Control"] = "no-store"

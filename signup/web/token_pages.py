@@ -14,7 +14,7 @@ from signup.core.db import Session, database, transaction
 from signup.core.errors import Busy
 from signup.core.signing import Keys
 from signup.core.values import ClientInfo, utc_now
-from signup.web.request import client_info, is_cross_site, mask_token_page
+from signup.web.request import client_info, is_cross_site, lead_on, mask_token_page
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,16 @@ def ident_in(purpose: str, token: str) -> bytes:
     return ident
 
 
-def page(name: str, status: int, **values: Any) -> Response:
-    return make_response(render_template(name, **values), status)
+def page(name: str, status: int, *, onward: str | None = None, **values: Any) -> Response:
+    """A rendered page.
+
+    Args:
+        onward: where its form may end, if not on a page of ours.
+    """
+    response = make_response(render_template(name, **values), status)
+    if onward:
+        lead_on(response, onward)
+    return response
 
 
 def itself(told: str = "") -> Response:

@@ -126,6 +126,7 @@ def _confirm(locale: str, state: str, **changes: Any) -> dict[str, Any]:
         "form_url": "/f/demo-de",
         "unsubscribe_url": "/unsubscribe/token",
         "preferences_url": "/preferences/token",
+        "leads_on": False,
         "onward_url": "https://www.beispiel.example/danke" if state == "confirmed" else None,
         "may_resend": state in ("expired", "replaced"),
         "young": False,

@@ -17,7 +17,11 @@ from signup.forms import actions as forms
 from signup.forms import pages
 from signup.forms.definition import NewForm, Redirects, Welcome, check
 from signup.forms.models import FormVersion
+from signup.subscriptions.states import Status
 from tests.conftest import queued_mail
+from tests.subscriptions.test_codes import another, mailed_code, type_in
+from tests.support import log
+from tests.support.pages import nonce
 
 THANKS = "https://www.beispiel.example/danke?a=1"
 FORM = NewForm("demo-de", "x", "de", "Neu", "", "E-Mail", "Anmelden", "", ("product-news",))
@@ -108,6 +112,66 @@ def test_only_the_listed_page_is_next_when_a_form_redirects(client: FlaskClient,
     answer = client.post("/f/demo-de", data={**GOOD, "after_signup": "https://evil.example/", "next": "//evil.example"})
     assert (answer.status_code, answer.location) == (303, THANKS)
     assert queued_mail("anna@beispiel.de") is not None
+
+
+@pytest.mark.req("C11")
+def test_the_button_leads_to_the_listed_page_when_a_form_leads_on_after_the_confirmation(
+    client: FlaskClient, demo: Any, sign_up: Any, now: Any
+) -> None:
+    publish(demo, replace(FORM, redirects=Redirects((THANKS,), None, THANKS)), now)
+    person = sign_up("anna@beispiel.de")
+    page = client.get(person.confirm_path)
+    assert "form-action 'self' https://www.beispiel.example;" in page.headers["Content-Security-Policy"]
+    assert 'name="onward"' in page.text
+    aside = {"onward": "https://evil.example/", "next": "//evil.example"}
+    young = client.post(person.confirm_path, data={"nonce": nonce(person.confirm_path, age=0.1), **aside})
+    assert young.status_code == 422
+    answer = client.post(person.confirm_path, data={"nonce": nonce(person.confirm_path), **aside})
+    assert (answer.status_code, answer.location) == (303, THANKS)
+    assert answer.headers["Referrer-Policy"] == "same-origin"
+    assert log.kinds(person.contact_id)[-1] == "subscription.confirmed"
+    assert log.subscription(person.contact_id).status is Status.ACTIVE
+    # Whoever comes back finds what they agreed to, and the way out.
+    again = client.get(person.confirm_path)
+    assert again.status_code == 200
+    assert THANKS in again.text
+    assert 'name="onward"' not in again.text
+    repeat = client.post(person.confirm_path, data={"nonce": nonce(person.confirm_path)})
+    assert (repeat.status_code, repeat.location) == (303, person.confirm_path)
+
+
+@pytest.mark.req("C11")
+def test_an_ended_link_leads_nowhere_when_its_form_leads_on(
+    client: FlaskClient, demo: Any, sign_up: Any, now: Any
+) -> None:
+    publish(demo, replace(FORM, redirects=Redirects((THANKS,), None, THANKS)), now)
+    person = sign_up("anna@beispiel.de")
+    assert client.post(person.not_me_path, data={"nonce": nonce(person.not_me_path)}).status_code == 303
+    answer = client.post(person.confirm_path, data={"nonce": nonce(person.confirm_path), "onward": "1"})
+    assert answer.status_code == 410
+    assert THANKS not in answer.text
+
+
+@pytest.mark.req("C11")
+def test_the_code_leads_to_the_listed_page_when_a_form_leads_on_after_the_confirmation(
+    client: FlaskClient, demo: Any, now: Any
+) -> None:
+    publish(demo, replace(FORM, redirects=Redirects((THANKS,), None, THANKS)), now)
+    path = str(client.post("/f/demo-de", data=GOOD).location)
+    page = client.get(path)
+    assert "form-action 'self' https://www.beispiel.example;" in page.headers["Content-Security-Policy"]
+    assert type_in(client, path, another(mailed_code("anna@beispiel.de"))).status_code == 422
+    answer = type_in(client, path, mailed_code("anna@beispiel.de"))
+    assert (answer.status_code, answer.location) == (303, THANKS)
+
+
+def test_the_second_look_may_still_run_its_script_when_a_form_leads_on(
+    client: FlaskClient, demo: Any, now: Any
+) -> None:
+    publish(demo, replace(FORM, redirects=Redirects((THANKS,), THANKS)), now)
+    policy = client.post("/f/demo-de", data={**GOOD, "zq_k7": "x"}).headers["Content-Security-Policy"]
+    assert "script-src 'self'" in policy
+    assert "form-action 'self' https://www.beispiel.example;" in policy
 
 
 def test_the_policy_lists_no_other_site_when_a_form_does_not_redirect(client: FlaskClient) -> None:
