@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from signup.alarms import send as alarms
-from signup.eventlog import record
+from signup.eventlog import record, sealing
 from signup.intake import refusals
 from signup.intake.serving import Reception
 from signup.jobs import Job
@@ -94,6 +94,12 @@ JOBS: tuple[Kind, ...] = (
         retry="again when its lease ends, ten minutes later",
         lease_seconds=600,
         every_seconds=retention.EVERY_SECONDS,
+    ),
+    Kind(
+        sealing.JOB_SEAL,
+        lambda: sealing.run,
+        retry="again when its lease ends, a minute later; refused for good while the log is damaged",
+        every_seconds=sealing.EVERY_SECONDS,
     ),
     Kind(
         notices.JOB_RUN,

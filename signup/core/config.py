@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import re
 import secrets
@@ -98,6 +99,11 @@ class Config:
     @property
     def development(self) -> bool:
         return self.environment == "development"
+
+    @property
+    def evidence_seed(self) -> bytes:
+        """The private key of checkpoints: its own, or one that nobody without the data key can derive."""
+        return self.evidence_key or hmac.digest(self.data_key, b"signing key of checkpoints", "sha256")
 
     @property
     def sqlite(self) -> bool:

@@ -50,6 +50,7 @@ class EventType(Enum):
     ENDPOINT_CHANGED = "endpoint.changed"
     ENDPOINT_DELETED = "endpoint.deleted"
     ENDPOINT_DISABLED = "endpoint.disabled"
+    LOG_SEALED = "log.sealed"
 
 
 class FieldClass(Enum):
@@ -104,6 +105,9 @@ FIELDS: dict[str, FieldClass] = {
     "api_key": FieldClass.RESIDUE,
     "software": FieldClass.RESIDUE,
     "selector": FieldClass.RESIDUE,
+    "log_size": FieldClass.RESIDUE,
+    "note_sha256": FieldClass.RESIDUE,
+    "timestamps": FieldClass.RESIDUE,
     "email": FieldClass.IDENTITY,
     "fields": FieldClass.IDENTITY,
     "recipient": FieldClass.IDENTITY,

@@ -85,3 +85,57 @@ class LinkHits(Base):
 
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     hits: Mapped[int] = mapped_column(Integer)
+
+
+class LogTile(Base):
+    """Hashes of the log's tree, 256 of one level at most; only the last tile of a level ever changes."""
+
+    __tablename__ = "log_tile"
+
+    level: Mapped[int] = mapped_column(Integer, primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    hashes: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class Checkpoint(Base):
+    """The signed state of the log when it had `size` leaves, and the time stamp that somebody else gave it."""
+
+    __tablename__ = "checkpoint"
+    __table_args__ = (Index("ix_checkpoint_created", "created_at"),)
+
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    note: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class LogKey(Base):
+    """A public key that signs checkpoints from `first_size` leaves on, until the next key does."""
+
+    __tablename__ = "log_key"
+
+    first_size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(Text)
+    public_key: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class LogTimestamp(Base):
+    """What a time stamping authority answered about one checkpoint; a later one renews it before it wears out."""
+
+    __tablename__ = "log_timestamp"
+    __table_args__ = (
+        Index(
+            "ix_log_timestamp_unlinked",
+            "size",
+            postgresql_where=text("NOT linked"),
+            sqlite_where=text("NOT linked"),
+        ),
+    )
+
+    size: Mapped[int] = mapped_column(BigInteger, ForeignKey("checkpoint.size"), primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    token: Mapped[bytes] = mapped_column(LargeBinary)
+    authority: Mapped[str] = mapped_column(Text)
+    stamped_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    good_until: Mapped[datetime] = mapped_column(UtcDateTime)  # the end of the authority's certificate
+    linked: Mapped[bool] = mapped_column()  # whether a later leaf of the log names it

@@ -1,0 +1,211 @@
+"""Sealing: what was written since the last time gets its place in the log, under a new signed checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Row, bindparam, func, select, update
+
+from signup.core.config import Config
+from signup.core.db import Prepared, Session, transaction
+from signup.eventlog import merkle, notes
+from signup.eventlog.kinds import EventType
+from signup.eventlog.merkle import Tree, TreeDamaged
+from signup.eventlog.models import Checkpoint, Event, LogKey, LogTile, LogTimestamp
+from signup.eventlog.notes import Head, NoteInvalid, Signer, Verifier
+from signup.eventlog.record import record
+from signup.jobs import Job
+
+JOB_SEAL = "evidence.seal"
+EVERY_SECONDS = 60
+# One batch holds the writers' lock on SQLite; this many take some fifty milliseconds.
+BATCH = 1000
+# A run ends soon enough for a worker that is told to stop.
+MOST_BATCHES = 100
+# Two workers must not seal at once; SQLite has its one writer for that.
+ADVISORY_LOCK = 0x5169
+
+
+class LogDamaged(Exception):
+    """The log is not what its last checkpoint says, so nothing is signed. The message names what differs."""
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """One batch.
+
+    Args:
+        size: leaves in the log now.
+        count: how many of them are new.
+    """
+
+    size: int
+    count: int
+
+
+def run(_leased: Sequence[Job], clock: Callable[[], datetime]) -> None:
+    """What waits is sealed, in commits of one batch each; after a very long pause the rest at the next run.
+
+    Raises:
+        LogDamaged: the log differs from its last checkpoint.
+    """
+    for _ in range(MOST_BATCHES):
+        done = seal_now(clock)
+        if done is None or done.count < BATCH:
+            return
+
+
+def seal_now(clock: Callable[[], datetime]) -> Sealed | None:
+    """One batch is sealed and committed; None when nothing waits or somebody else is at it.
+
+    Raises:
+        LogDamaged: the log differs from its last checkpoint.
+    """
+    with transaction() as session:
+        return seal(session, now=clock())
+
+
+def seal(session: Session, *, now: datetime, limit: int = BATCH) -> Sealed | None:
+    """Up to `limit` events that wait have their place in the log for good, and a checkpoint signs it.
+
+    Nobody who writes events waits for this: a place is given afterwards, here alone. The first leaf of a batch names
+    the checkpoint before and its time stamps, so each seal holds the ones before it.
+
+    Returns:
+        None when nothing waits, or another process is sealing.
+
+    Raises:
+        LogDamaged: the log differs from its last checkpoint; nothing is written.
+
+    Rule: RFC 6962 2.1; C2SP tlog-checkpoint (a log never signs two trees that contradict each other).
+    """
+    if not _alone(session):
+        return None
+    waiting = _waiting(session, limit)
+    if not waiting:
+        return None
+    last = newest(session)
+    tree = checked_tree(session, last)
+    if last is not None:
+        waiting = [_link(session, last, now=now), *waiting]
+    tree.append([merkle.leaf_hash(leaf) for _, leaf in waiting])
+    first = tree.size - len(waiting)
+    for index, (ident, _) in enumerate(waiting, start=first):
+        session.change(Event, {"id": ident}, {"leaf_index": index})
+    for (level, number), hashes in tree.changed.items():
+        row = {"level": level, "number": number, "hashes": hashes}
+        session.put(LogTile, row, on_conflict="ON CONFLICT (level, number) DO UPDATE SET hashes = excluded.hashes")
+    signer = _signer(session, size=first, now=now)
+    note = signer.sign(Head(signer.verifier.name, tree.size, tree.root()).text)
+    session.put(Checkpoint, {"size": tree.size, "note": note, "created_at": now})
+    return Sealed(tree.size, len(waiting))
+
+
+def newest(session: Session) -> Row[int, str] | None:
+    """Size and note of the newest checkpoint."""
+    return session.execute(select(Checkpoint.size, Checkpoint.note).order_by(Checkpoint.size.desc()).limit(1)).first()
+
+
+def checked_tree(session: Session, last: Row[int, str] | None) -> Tree:
+    """The tree as it is kept, which is the one that `last` signed.
+
+    Raises:
+        LogDamaged: it is not, or events were sealed that no checkpoint knows.
+    """
+    size = last.size if last is not None else 0
+    top = session.scalar(select(func.max(Event.leaf_index)))
+    if (-1 if top is None else top) + 1 != size:
+        raise LogDamaged(f"the last checkpoint is over {size} leaves, and the events go on to {top}")
+    tree = Tree(reader(session), size)
+    if last is not None:
+        _check_head(session, last, tree)
+    return tree
+
+
+def _check_head(session: Session, last: Row[int, str], tree: Tree) -> None:
+    try:
+        head = notes.head_of(last.note, verifier_of(session, last.size))
+        root = tree.root()
+    except (NoteInvalid, TreeDamaged) as damage:
+        raise LogDamaged(f"checkpoint {last.size}: {damage}") from damage
+    if (head.size, head.root) != (last.size, root):
+        raise LogDamaged(f"checkpoint {last.size}: the tree has another root than the one it signs")
+
+
+def reader(session: Session) -> merkle.ReadTile:
+    """Reads tiles as they are kept."""
+
+    def read(level: int, number: int) -> bytes:
+        found = session.rows(_TILE, {"level": level, "number": number})
+        return bytes(found[0][0]) if found else b""
+
+    return read
+
+
+_TILE = Prepared(
+    select(LogTile.hashes).where(LogTile.level == bindparam("level"), LogTile.number == bindparam("number"))
+)
+
+
+def verifier_of(session: Session, size: int) -> Verifier:
+    """The key that signs a checkpoint over `size` leaves.
+
+    Raises:
+        LogDamaged: there is none.
+    """
+    query = select(LogKey.name, LogKey.public_key).where(LogKey.first_size < size)
+    row = session.execute(query.order_by(LogKey.first_size.desc()).limit(1)).first()
+    if row is None:
+        raise LogDamaged(f"no key is known that signs a checkpoint over {size} leaves")
+    return Verifier(row.name, bytes(row.public_key))
+
+
+def _signer(session: Session, *, size: int, now: datetime) -> Signer:
+    """What signs from now on; a key that is new to the log is noted with the first leaf that it signs."""
+    row = session.execute(select(LogKey.name, LogKey.public_key).order_by(LogKey.first_size.desc()).limit(1)).first()
+    signer = Signer(row.name if row is not None else origin_of(session.config), session.config.evidence_seed)
+    if row is None or bytes(row.public_key) != signer.verifier.public_key:
+        key = signer.verifier
+        session.put(LogKey, {"first_size": size, "name": key.name, "public_key": key.public_key, "created_at": now})
+    return signer
+
+
+def origin_of(config: Config) -> str:
+    """The name of the log, chosen when it begins: a URL without its scheme, as logs are named."""
+    return f"{config.public_url.partition('://')[2].rstrip('/')}/evidence"
+
+
+def _alone(session: Session) -> bool:
+    if session.get_bind().dialect.name != "postgresql":
+        return True
+    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK))))
+
+
+def _waiting(session: Session, limit: int) -> list[tuple[str, bytes]]:
+    query = select(Event.id, Event.leaf).where(Event.leaf_index.is_(None))
+    rows = session.execute(query.order_by(Event.occurred_at, Event.id).limit(limit))
+    return [(ident, bytes(leaf)) for ident, leaf in rows]
+
+
+def _link(session: Session, last: Row[int, str], *, now: datetime) -> tuple[str, bytes]:
+    """The event that names the checkpoint before and every time stamp that came since."""
+    stamps = session.execute(
+        select(LogTimestamp.size, LogTimestamp.token)
+        .where(~LogTimestamp.linked)
+        .order_by(LogTimestamp.size, LogTimestamp.number)
+    ).all()
+    fields = {
+        "log_size": last.size,
+        "note_sha256": hashlib.sha256(last.note.encode()).hexdigest(),
+        "timestamps": [{"size": size, "sha256": hashlib.sha256(token).hexdigest()} for size, token in stamps] or None,
+    }
+    ident = record(session, None, EventType.LOG_SEALED, fields, now=now)
+    if stamps:
+        linked = update(LogTimestamp).where(~LogTimestamp.linked).values(linked=True)
+        session.execute(linked.execution_options(synchronize_session=False))
+    leaf = session.scalar(select(Event.leaf).where(Event.id == ident))
+    assert leaf is not None  # noqa: S101 - it was written above
+    return ident, bytes(leaf)
