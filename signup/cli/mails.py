@@ -78,24 +78,28 @@ def notice(controller: str, address: str, every: str | None, locale: str) -> Non
 @click.argument("controller")
 @click.option("--selector", required=True, help="Name of the key in DNS, such as s2026.")
 @click.option("--algorithm", type=click.Choice(dkim.ALGORITHMS), default="rsa", show_default=True)
+@click.option("--domain", default="", help="For a sender in another domain, which CONTROLLER is going to use.")
 @click.option("--show", "shown", is_flag=True, help="Print the record of a key that is there.")
 @click.option("--use", "used", is_flag=True, help="Sign with a key that is there and in DNS.")
 @click.option("--stop", "stopped", is_flag=True, help="Sign with no key any more.")
-def dkim_key(controller: str, selector: str, algorithm: str, shown: bool, used: bool, stopped: bool) -> None:
+def dkim_key(
+    controller: str, selector: str, algorithm: str, domain: str, shown: bool, used: bool, stopped: bool
+) -> None:
     """Make a signing key for CONTROLLER and print its DNS record; later, sign with it."""
     if shown + used + stopped > 1:
         raise BadInput("Say one of --show, --use and --stop.")
     now = utc_now()
     with plain_errors(), transaction() as session:
         owner = controller_named(session, controller)
+        domain = EmailAddress.parse(f"x@{domain}").normalised.partition("@")[2] if domain else ""
         if used or stopped:
             signing.use(session, owner, selector if used else None, now=now)
             click.echo(f"mails of {owner.slug} are signed with {selector}" if used else "mails are not signed any more")
             return
         made = (
-            signing.show(session, owner, selector)
+            signing.show(session, owner, selector, domain=domain)
             if shown
-            else signing.make(session, owner, selector, algorithm, now=now)
+            else signing.make(session, owner, selector, algorithm, domain=domain, now=now)
         )
     click.echo(f"{made.name}. IN TXT " + " ".join(f'"{part}"' for part in dkim.record_strings(made.text)))
     click.echo("in use" if made.in_use else "not in use yet: once the record is in DNS, the same command with --use")

@@ -10,16 +10,18 @@ from sqlalchemy.exc import OperationalError
 
 from signup import demo
 from signup.cli import abuse, capacity
+from signup.cli import senders as cli_senders
 from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
 from signup.core import intake
 from signup.core.config import SETTINGS, Config
 from signup.core.db import reading, transaction
-from signup.core.values import LOCALES, OPERATOR, rfc3339, utc_now
+from signup.core.values import LOCALES, OPERATOR, EmailAddress, rfc3339, utc_now
 from signup.forms import actions as forms
 from signup.forms import embedding, files, publishing
 from signup.forms.embedding import Kind
 from signup.forms.files import FormFile
 from signup.forms.rules import TONES
+from signup.mail import senders
 from signup.purposes import actions as purposes
 from signup.purposes import branding
 from signup.purposes.actions import NewController
@@ -109,6 +111,9 @@ def set_controller(slug: str, logo: BinaryIO | None, no_logo: bool, **changes: s
     given = {name: value for name, value in changes.items() if value is not None}
     with plain_errors(), transaction() as session:
         owned = purposes.find_controller(session, slug)
+        if "sender" in given:
+            sender = EmailAddress.parse(given["sender"]).normalised
+            senders.refuse_unchecked(session, owned, sender, now=utc_now())
         purposes.change_controller(session, owned.id, given)
         if no_logo:
             branding.remove_logo(session, owned.id)
@@ -165,6 +170,7 @@ def _create_by_options(
     sentences = dict(text.partition("=")[::2] for text in texts)
     with plain_errors(), transaction() as session:
         owned = controller_named(session, owner)
+        senders.refuse_unchecked(session, owned, now=now)
         known = purposes.named(session, owned.id, slugs)
         for name in slugs:
             if name not in known and name in sentences:
@@ -274,7 +280,8 @@ def _url(slug: str) -> str:
 
 
 @click.command("check-config", cls=PlainCommand)
-def check_config() -> None:
+@click.option("--dns", is_flag=True, help="Look up the DNS records of every controller's sender too.")
+def check_config(dns: bool) -> None:
     """Print every setting, secrets masked, and whether database and migrations are in order."""
     config: Config = current_app.extensions["signup.config"]
     secret = "set, not shown"  # noqa: S105 - a word for the operator
@@ -292,6 +299,7 @@ def check_config() -> None:
     click.echo(f"alarms go to       {f'{ways} places' if ways else 'the log and /metrics only'}")
     for name, value in intake.told(config.intake).items():
         click.echo(f"{name:<19}{value}")
+    click.echo(f"sender check       {config.sending.check}")
     click.echo(f"known settings     {', '.join(sorted(SETTINGS))}")
     try:
         with reading() as session:
@@ -302,6 +310,7 @@ def check_config() -> None:
         raise BadInput(f"The database is at migration {current}: run flask db upgrade.")
     click.echo(f"migration          {current}")
     _check_capacity(config)
+    cli_senders.check_all(dns=dns)
 
 
 def _check_capacity(config: Config) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from signup.core import intake
+from signup.core import intake, sending
 from signup.core.addresses import Allowance, OutboundRefused, check_url
 from signup.core.intake import IntakeConfig
+from signup.core.sending import SendingConfig
 
 ENVIRONMENTS = ("production", "development")
 # 32 bytes: the key size of AES-256 and the output size of SHA-256, which every key here feeds.
@@ -44,6 +45,7 @@ SETTINGS: dict[str, str] = {
     "SIGNUP_FORM_PER_HOUR": "sign-ups an hour that are ordinary for any form; more, and its mails are held",
     "SIGNUP_TOKEN_DAYS": "days a confirmation link stays valid, 1 to 30",
     **intake.SETTINGS,
+    **sending.SETTINGS,
 }
 
 
@@ -95,6 +97,7 @@ class Config:
     alarm_url: str | None = field(repr=False)
     alarm_secret: str | None = field(repr=False)
     intake: IntakeConfig = field(default_factory=IntakeConfig)
+    sending: SendingConfig = field(default_factory=SendingConfig)
 
     @property
     def development(self) -> bool:
@@ -161,6 +164,7 @@ class _Reader:
             alarm_url=self._alarm_url(),
             alarm_secret=self._alarm_secret(),
             intake=self._intake(),
+            sending=sending.read(self._text, self.problems),
         )
 
     def _ordinary(self) -> int:

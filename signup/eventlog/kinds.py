@@ -46,6 +46,7 @@ class EventType(Enum):
     API_KEY_CREATED = "api-key.created"
     API_KEY_REVOKED = "api-key.revoked"
     DKIM_KEY_CHANGED = "dkim-key.changed"
+    SENDER_CHECKED = "sender.checked"
     ENDPOINT_CREATED = "endpoint.created"
     ENDPOINT_CHANGED = "endpoint.changed"
     ENDPOINT_DELETED = "endpoint.deleted"

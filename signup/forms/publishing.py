@@ -16,6 +16,7 @@ from signup.forms import files, pages
 from signup.forms.definition import NewForm, check, wrong
 from signup.forms.files import FormFile, PurposePart
 from signup.forms.models import Form
+from signup.mail import senders
 from signup.purposes import actions as purposes
 from signup.purposes.actions import ControllerView
 
@@ -85,9 +86,11 @@ def publish(session: Session, controller: ControllerView, slug: str, *, actor: A
     Raises:
         Invalid: a text, a reason or the privacy notice is missing, or a mail could not go out like this.
         NotFound: the controller has no such form.
+        Conflict: its sender has yet to be checked, where that is required.
 
     Rule: GDPR 7(1), 7(2) and 13; what people see is what is on record.
     """
+    senders.refuse_unchecked(session, controller, now=now)
     form = _form(session, controller, slug)
     if form.draft is None and not form.live_version:
         raise Conflict(f"The form {slug!r} has no draft.")

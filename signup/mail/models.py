@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from enum import Enum
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
+from sqlalchemy import Boolean, ForeignKey, Index, LargeBinary, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from signup.core.db import Base, Choice, UtcDateTime
+from signup.core.db import Base, Choice, Json, UtcDateTime
 
 
 class MessageState(Enum):
@@ -86,3 +86,15 @@ class StaffNotice(Base):
     locale: Mapped[str] = mapped_column(String(10))
     told_until: Mapped[datetime] = mapped_column(UtcDateTime)
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class SenderCheck(Base):
+    """What the DNS records of one sender said when they were last looked up."""
+
+    __tablename__ = "sender_check"
+
+    controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"), primary_key=True)
+    sender: Mapped[str] = mapped_column(String(320), primary_key=True)
+    passed: Mapped[bool] = mapped_column(Boolean)
+    findings: Mapped[list[dict[str, str]]] = mapped_column(Json)
+    checked_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -29,8 +29,13 @@ class KeyView:
     text: str
 
 
-def make(session: Session, controller: ControllerView, selector: str, algorithm: str, *, now: datetime) -> KeyView:
+def make(
+    session: Session, controller: ControllerView, selector: str, algorithm: str, *, domain: str = "", now: datetime
+) -> KeyView:
     """The controller has a key under this selector, not yet in use: its DNS record must be there first.
+
+    Args:
+        domain: of a sender that it is going to use; the present one's if not given.
 
     Raises:
         Invalid: the selector cannot stand in a host name.
@@ -38,8 +43,8 @@ def make(session: Session, controller: ControllerView, selector: str, algorithm:
     """
     if not dkim.SELECTOR.fullmatch(selector):
         raise Invalid("The selector must be 1 to 63 lower-case letters, digits and inner hyphens.")
-    domain = controller.sender.rpartition("@")[2]
-    if _row(session, controller, selector) is not None:
+    domain = domain or _domain(controller)
+    if _row(session, controller, selector, domain) is not None:
         raise Conflict(f"There is a key {selector!r} for {domain} already.")
     key = dkim.generate(domain, selector, algorithm)
     row = DkimKey(
@@ -56,13 +61,13 @@ def make(session: Session, controller: ControllerView, selector: str, algorithm:
     return _view(controller, row.id, key)
 
 
-def show(session: Session, controller: ControllerView, selector: str) -> KeyView:
+def show(session: Session, controller: ControllerView, selector: str, *, domain: str = "") -> KeyView:
     """The key under this selector, with the record that publishes it.
 
     Raises:
         NotFound: there is none.
     """
-    row = _row(session, controller, selector)
+    row = _row(session, controller, selector, domain)
     if row is None:
         raise NotFound(f"There is no key {selector!r}: leave out --use to make it.")
     return _view(controller, row.id, _opened(session, row))
@@ -76,7 +81,7 @@ def use(session: Session, controller: ControllerView, selector: str | None, *, n
     """
     row = _row(session, controller, selector) if selector else None
     if selector and row is None:
-        raise NotFound(f"There is no key {selector!r} for {controller.sender.rpartition('@')[2]}.")
+        raise NotFound(f"There is no key {selector!r} for {_domain(controller)}.")
     session.execute(update(Controller).where(Controller.id == controller.id).values(dkim_key=row.id if row else ""))
     _tell(session, controller, selector, "in use" if row else "none in use", now=now)
 
@@ -97,11 +102,24 @@ def sign(session: Session, controller: ControllerView, raw: bytes, *, now: datet
 _BY_ID = Prepared(select(DkimKey.domain, DkimKey.selector, DkimKey.sealed).where(DkimKey.id == bindparam("id")))
 
 
-def _row(session: Session, controller: ControllerView, selector: str) -> DkimKey | None:
+def key_for(session: Session, controller: ControllerView, domain: str) -> SigningKey | None:
+    """The key that signs for this domain or is about to: the one in use, else the newest; else the one of another."""
+    rows = session.scalars(select(DkimKey).where(DkimKey.controller_id == controller.id).order_by(DkimKey.id)).all()
+    ours = [row for row in rows if row.domain == domain]
+    used = [row for row in rows if row.id == controller.dkim_key]
+    best = [*used, *ours[-1:], *(row for row in used if row.domain == domain)][-1:]
+    return _opened(session, best[0]) if best else None
+
+
+def _domain(controller: ControllerView) -> str:
+    return controller.sender.rpartition("@")[2]
+
+
+def _row(session: Session, controller: ControllerView, selector: str, domain: str = "") -> DkimKey | None:
     return session.scalars(
         select(DkimKey).where(
             DkimKey.controller_id == controller.id,
-            DkimKey.domain == controller.sender.rpartition("@")[2],
+            DkimKey.domain == (domain or _domain(controller)),
             DkimKey.selector == selector,
         )
     ).first()

@@ -15,7 +15,18 @@ from signup.core.errors import Conflict, Invalid
 from tests.conftest import Place, environment
 from tests.support.servers import clean_environment, run_flask
 
-MODULES = (cli.setup, cli.keys, cli.webhooks, cli.transfer, cli.operate, cli.backup, cli.mails, cli.bounces, cli.abuse)
+MODULES = (
+    cli.setup,
+    cli.keys,
+    cli.webhooks,
+    cli.transfer,
+    cli.operate,
+    cli.backup,
+    cli.mails,
+    cli.bounces,
+    cli.abuse,
+    cli.senders,
+)
 
 
 def below(command: click.Command, *before: str) -> Iterator[tuple[click.Command, list[str]]]:

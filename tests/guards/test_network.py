@@ -18,11 +18,23 @@ from tests.guards.house import SOURCE, imports, modules, write
 from tests.support.receiver import Receiver
 from tests.support.smtp import ScriptedSmtp
 
-NETWORK = ("smtplib", "urllib3", "http", "socket", "socketserver", "requests", "urllib.request", "asyncio", "ftplib")
+NETWORK = (
+    "smtplib",
+    "urllib3",
+    "http",
+    "socket",
+    "socketserver",
+    "requests",
+    "urllib.request",
+    "asyncio",
+    "ftplib",
+    "dns",
+)
 # Who may, and why. `send.py` is the name of the file that talks to the network in a feature.
 TALKERS = {
     "signup.core.outbound": "the only way out by HTTP",
     "signup.mail.postman": "the only way out by SMTP",
+    "signup.core.nameservers": "the only way to ask for names",
     "signup.mail.catcher": "the development mail server",
     "signup.intake.listener": "the mail server for what comes back",
     "signup.devserver": "asks its own children whether they are ready",

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.support.browser import BrowserMissing, find_browser, open_browser
+from tests.support.nameserver import NameServer, running_nameserver
 from tests.support.needs import missing
 from tests.support.postgres import PostgresMissing, PostgresServer, running_postgres
 from tests.support.receiver import Receiver, running_receiver
@@ -52,4 +53,10 @@ def smtp_server() -> Iterator[ScriptedSmtp]:
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     with running_receiver() as server:
+        yield server
+
+
+@pytest.fixture
+def nameserver() -> Iterator[NameServer]:
+    with running_nameserver() as server:
         yield server
