@@ -78,7 +78,7 @@ PROVIDERS: dict[str, Provider] = {
 }
 
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
-_MESSAGE_ID = re.compile(r"<?([^<>\s]+@[^<>\s]+)>?")
+_MESSAGE_ID = re.compile(r"<?([^<>\s@]+@[^<>\s@]+)>?")
 
 
 def read(provider: Provider, raw: bytes) -> Report:

@@ -17,6 +17,12 @@ MAX_DIAGNOSTIC_CHARACTERS = 500
 MAX_ID_CHARACTERS = 998
 # Forwarding wraps a report in a few layers; more is an attack on whoever unwraps them.
 MAX_PARTS = 200
+# The parser asks each layer about each line, so layers are counted before it sees any.
+MAX_LAYERS = 20
+# What a report says stands in front; behind it comes the mail that it is about, of which the headers are enough.
+MAX_READ_BYTES = 256 * 1024
+# A report is about one mail, and each name that it could be of ours is looked up.
+MAX_NAMES = 20
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,10 @@ class Malformed(Exception):
 
 _STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
 _REPLY = re.compile(r"smtp\s*;\s*([45])\d\d\b", re.IGNORECASE)
-_MESSAGE_ID = re.compile(r"<[^<>\s]+@[^<>\s]+>")
-_ADDRESS = re.compile(r"[^\s<>,;:\"()]+@[^\s<>,;:\"()]+")
+# Both read each character once: what stands before the @ holds none, and a word is tried from its beginning only.
+_MESSAGE_ID = re.compile(r"<[^<>\s@]+@[^<>\s@]+>")
+_ADDRESS = re.compile(r"(?<![^\s<>,;:\"()@])[^\s<>,;:\"()@]+@[^\s<>,;:\"()@]+")
+_LAYER = re.compile(rb"boundary", re.IGNORECASE)
 # Of these only the sending side or the size of a mailbox is to blame: the next mail may get through.
 _NOT_THE_ADDRESS = re.compile(r"5\.(?:1\.[78]|2\.[23]|3\.\d+|5\.\d+|6\.\d+|7\.\d+)")
 _ACTIONS = {"delivered": Kind.IGNORED, "relayed": Kind.IGNORED, "expanded": Kind.IGNORED, "delayed": Kind.DELAYED}
@@ -66,18 +74,26 @@ def read(raw: bytes, recipients: Sequence[str] = ()) -> Report:
     Rule: RFC 3464 delivery reports, RFC 5965 complaints, RFC 3834 automatic answers.
     """
     try:
-        mail = email.message_from_bytes(raw)
+        mail = email.message_from_bytes(_bounded(raw))
         parts = list(_parts(mail))
         return _read(mail, parts, [*recipients, *_recipients(mail)])
     except Malformed as malformed:
-        return Report(Kind.UNREADABLE, tuple(recipients), reason=str(malformed))
+        return Report(Kind.UNREADABLE, tuple(recipients[:MAX_NAMES]), reason=str(malformed))
     except Exception as unexpected:
         # Whatever a stranger can send, the next mail must still be read.
-        return Report(Kind.UNREADABLE, tuple(recipients), reason=f"not a mail: {type(unexpected).__name__}")
+        return Report(Kind.UNREADABLE, tuple(recipients[:MAX_NAMES]), reason=f"not a mail: {type(unexpected).__name__}")
+
+
+def _bounded(raw: bytes) -> bytes:
+    """As much of a mail as is read, when that takes no more than a moment."""
+    content = raw[:MAX_READ_BYTES]
+    if sum(1 for _ in _LAYER.finditer(content)) > MAX_LAYERS:
+        raise Malformed("too many layers")
+    return content
 
 
 def _read(mail: Message, parts: Sequence[Message], recipients: Sequence[str]) -> Report:
-    addresses = tuple(dict.fromkeys(recipients))
+    addresses = tuple(dict.fromkeys(recipients))[:MAX_NAMES]
     for part in parts:
         content_type = part.get_content_type()
         if content_type in ("message/delivery-status", "message/global-delivery-status"):
@@ -251,7 +267,7 @@ def _typed(value: str) -> str:
 
 def _found(pattern: re.Pattern[str], values: Iterable[str]) -> tuple[str, ...]:
     found = [match for value in values for match in pattern.findall(value) if len(match) <= MAX_ID_CHARACTERS]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))[:MAX_NAMES]
 
 
 def _text(blocks: Iterable[Message], parts: Sequence[Message]) -> str:

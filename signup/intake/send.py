@@ -26,7 +26,8 @@ def certificate(database: Database, url: str) -> bytes:
     """
     key = ("sns certificate", url)
     if key not in database.memory:
-        kept = [other for other in database.memory if other[0] == key[0]]
+        # Other threads add to it meanwhile.
+        kept = [other for other in list(database.memory) if other[0] == key[0]]
         if len(kept) >= MAX_CERTIFICATES:
             database.memory.pop(kept[0], None)
         database.memory[key] = _fetched(database.config, url)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -61,9 +61,10 @@ def envelope(content: Any, topics: Collection[str]) -> Envelope:
     Raises:
         Refused: it does not.
     """
-    if not isinstance(content, dict) or content.get("Type") not in SIGNED:
+    named = content.items() if isinstance(content, dict) else ()
+    fields = {name: value for name, value in named if isinstance(value, str)}
+    if fields.get("Type") not in SIGNED:
         raise Refused("This is not a notice of Amazon SNS.")
-    fields = {name: value for name, value in content.items() if isinstance(value, str)}
     needed = {*SIGNED[fields["Type"]], "Signature", "SignatureVersion", "SigningCertURL"} - {"Subject"}
     if needed - fields.keys():
         raise Refused("This notice is not complete.")
@@ -76,8 +77,19 @@ def envelope(content: Any, topics: Collection[str]) -> Envelope:
 
 def is_confirmation_url(url: str, topic: str) -> bool:
     """Whether asking for this address confirms a subscription to the topic, and nothing else."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" and parts.netloc == host_of(topic) and parts.path in ("", "/") and bool(parts.query)
+    parts = _parts(url)
+    return _at_amazon(parts, topic) and parts.path in ("", "/") and bool(parts.query)
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
+
+
+def _at_amazon(parts: SplitResult, topic: str) -> bool:
+    return parts.scheme == "https" and parts.netloc == host_of(topic)
 
 
 def host_of(topic: str) -> str:
@@ -87,9 +99,9 @@ def host_of(topic: str) -> str:
 
 
 def _is_certificate(url: str, topic: str) -> bool:
-    parts = urlsplit(url)
-    at_amazon = parts.scheme == "https" and parts.netloc == host_of(topic)
-    return at_amazon and bool(_CERTIFICATE_PATH.fullmatch(parts.path)) and not parts.query and not parts.fragment
+    parts = _parts(url)
+    plain = bool(_CERTIFICATE_PATH.fullmatch(parts.path)) and not parts.query and not parts.fragment
+    return plain and _at_amazon(parts, topic)
 
 
 def string_to_sign(notice: Envelope) -> bytes:

@@ -182,13 +182,15 @@ CHANGES: list[dict[str, str]] = [
     {"SignatureVersion": "3"},
     {"SignatureVersion": "1"},
     {"Type": "Other"},
+    {"Type": ["Notification"]},
+    {"SigningCertURL": "https://[sns"},
     {"MessageId": "another"},
 ]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 def test_nothing_happens_when_a_notice_is_not_what_amazon_signed(
-    client: FlaskClient, amazon: Amazon, sign_up: Person, change: dict[str, str]
+    client: FlaskClient, amazon: Amazon, sign_up: Person, change: dict[str, Any]
 ) -> None:
     person = sign_up("anna@kunde.example")
     notice = amazon.notice(recorded("ses-bounce", person))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -143,3 +144,32 @@ def test_a_token_comes_back_as_it_was_when_mail_servers_change_the_case(data: by
     assert token is not None
     assert plus.unspelled(token) == data
     assert plus.token_in(address, "other@beispiel.example") is None
+
+
+LAYERS = b"".join(
+    b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n" % (depth, depth) for depth in range(reports.MAX_LAYERS)
+)
+QUOTED = b"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/rfc822\n\nMessage-ID: <"
+ENDLESS = {
+    "one word to": b"To: " + b"a" * 1_000_000 + b"\n\n",
+    "an id of ats": QUOTED + b"@a" * 500_000 + b"\n\nx\n--b--\n",
+    "layers": LAYERS + b"\n" * 5_000_000,
+    "more layers": LAYERS * 20 + b"\n" * 5_000_000,
+    "groups": b"Content-Type: message/delivery-status\n\n" + b"a:\n\n" * 2_000_000,
+    "parts": b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n\n" * 2_000_000,
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_it_takes_a_moment_when_a_stranger_builds_a_mail_to_keep_us_busy(name: str) -> None:
+    # Of the thread's own time, ten times what it takes; unbounded, each of them takes minutes.
+    started = time.thread_time()
+    read(ENDLESS[name])
+    assert time.thread_time() - started < 10
+
+
+def test_few_names_are_looked_up_when_a_mail_names_thousands() -> None:
+    to = ", ".join(f"leave+{number}@beispiel.example" for number in range(5000))
+    quoted = " ".join(f"<{number}@beispiel.example>" for number in range(5000))
+    assert len(read(f"To: {to}\n\n".encode()).addresses) == reports.MAX_NAMES
+    assert len(read(dsn(quoted)).message_ids) <= reports.MAX_NAMES
