@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
+from sqlalchemy import select
+
 from signup.abuse.models import Budget
 from signup.core.db import Claim, Session, claim_of
 from signup.core.values import ClientInfo
@@ -127,6 +129,11 @@ def lock(session: Session, key: bytes, *, now: datetime) -> list[int]:
     rows = session.claim([claims([key], now=now)[key]])
     spent: list[int] = rows[0][0]
     return spent
+
+
+def spent_under(session: Session, key: bytes) -> list[int]:
+    """What was spent under `key`, to show it; whoever spends needs `lock`."""
+    return session.scalar(select(Budget.spent).where(Budget.key == key)) or []
 
 
 def save(session: Session, key: bytes, spent: list[int]) -> None:

@@ -38,16 +38,31 @@ def change(token: str) -> Response:
     if not fresh(links.PREFERENCES, ident):
         _note_opening(ident)
         return _preferences_page(ident, again=True)
+    if request.form.get("resend"):
+        return _ask_again(ident)
     if request.form.get("leave"):
         return _leave(ident)
+    return _save(ident)
+
+
+def _save(ident: bytes) -> Response:
     wish = preferences.read_wish(
         request.form.getlist("topic"), request.form.get("frequency", ""), request.form.get("pause", "?")
     )
     if wish is None:
         return _preferences_page(ident, again=True)
+    if not wish.topics:
+        # Nothing left is leaving: the page that says so can also take it back.
+        return _leave(ident)
     with transaction() as session:
         saved = preferences.save(session, ident, wish, client=client_info(request), now=utc_now())
     return _unknown() if saved is None else itself(SAVED)
+
+
+def _ask_again(ident: bytes) -> Response:
+    with transaction() as session:
+        preferences.ask_again(session, ident, client=client_info(request), now=utc_now())
+    return itself()
 
 
 def _unknown() -> Response:
@@ -75,6 +90,7 @@ def _preferences_page(ident: bytes, *, again: bool = False) -> Response:
     now = utc_now()
     with reading() as session:
         found = preferences.look(session, ident)
+        resend_at = preferences.next_mail(session, found.order, now=now) if found and found.asked else None
     if found is None:
         return _unknown()
     _speak(found)
@@ -88,6 +104,7 @@ def _preferences_page(ident: bytes, *, again: bool = False) -> Response:
         topics=[{**item.shown(order.locale), "on": True} for item in order.given]
         + [{**item, "on": False} for item in found.offered],
         waiting=[item.shown(order.locale) for item in found.asked],
+        resend_at=resend_at,
         frequency=order.subscription.frequency.value,
         paused_until=preferences.paused(order, now=now),
         pauses=PAUSE_DAYS,

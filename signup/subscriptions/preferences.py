@@ -9,14 +9,14 @@ from typing import Any
 
 from sqlalchemy import select
 
-from signup.abuse import admission
+from signup.abuse import admission, limits
 from signup.consents.actions import Held
 from signup.consents.models import ConsentState
 from signup.core.db import Session
 from signup.core.values import ClientInfo, EmailAddress
 from signup.forms import actions as forms
 from signup.forms.rules import FormView
-from signup.subscriptions import endings, presses, requests
+from signup.subscriptions import endings, presses, requests, resending
 from signup.subscriptions.endings import Order
 from signup.subscriptions.models import Confirmation, Subscription
 from signup.subscriptions.rules import BY_PAGE
@@ -115,6 +115,40 @@ def save(session: Session, ident: bytes, wish: Wish, *, client: ClientInfo, now:
     if added and held.form is not None:
         _ask(session, held.form, held.order.email, added, client=client, now=now)
     return True
+
+
+def next_mail(session: Session, order: Order, *, now: datetime) -> datetime | None:
+    """When the caps of the address let out another mail; None when they would now."""
+    comparable = EmailAddress.parse(order.email).comparable
+    key = limits.address_budget_key(session, order.subscription.controller_id, comparable)
+    wait = limits.remaining_seconds(limits.spent_under(session, key), limits.ADDRESS_MAIL, now=now)
+    return now + timedelta(seconds=wait) if wait else None
+
+
+def ask_again(session: Session, ident: bytes, *, client: ClientInfo, now: datetime) -> bool:
+    """What waits for a confirmation is asked for by a fresh mail, if the caps of the address let one out.
+
+    A topic may be ticked minutes after the sign-up's own mail. The caps hold the second mail back for good, so without
+    this the person would wait for a mail that never comes.
+
+    Returns:
+        Whether a mail was queued.
+    """
+    held = look(session, ident, lock=True)
+    if held is None or not held.asked:
+        return False
+    contact_id = held.order.subscription.contact_id
+    query = (
+        select(Confirmation.form_version_id)
+        .where(Confirmation.contact_id == contact_id, Confirmation.state == ConfirmationState.OPEN)
+        .order_by(Confirmation.created_at.desc(), Confirmation.id.desc())
+        .limit(1)
+    )
+    version_id = session.scalar(query)
+    if version_id is None:
+        return False
+    view = forms.in_force(session, forms.by_version_id(session, version_id).slug)
+    return resending.resend_to(session, view, contact_id, held.order.email, client=client, now=now)
 
 
 def _set(session: Session, subscription_id: str, wish: Wish, *, client: ClientInfo, now: datetime) -> None:

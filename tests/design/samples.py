@@ -160,6 +160,7 @@ def _preferences(locale: str, state: str = "active", **changes: Any) -> dict[str
         "address": "a•••@beispiel.example",
         "topics": [{**first, "on": True}, {**second, "on": False}],
         "waiting": [],
+        "resend_at": None,
         "frequency": "all",
         "paused_until": None,
         "pauses": (30, 60, 90),
@@ -231,6 +232,10 @@ def public_pages(locale: str) -> dict[str, tuple[str, dict[str, Any]]]:
         "preferences-saved": (
             "subscriptions/preferences.html",
             _preferences(locale, saved=True, paused_until=LATER, frequency="monthly", waiting=PURPOSES[locale][1:]),
+        ),
+        "preferences-asked": (
+            "subscriptions/preferences.html",
+            _preferences(locale, "inactive", waiting=PURPOSES[locale][1:], resend_at=WHEN),
         ),
         "preferences-again": ("subscriptions/preferences.html", _preferences(locale, again=True)),
         "preferences-inactive": ("subscriptions/preferences.html", _preferences(locale, "inactive")),

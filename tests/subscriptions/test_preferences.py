@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import select, update
+from sqlalchemy import delete, func, select, update
 
+from signup.abuse.models import Budget
 from signup.consents.models import Consent
 from signup.contacts import actions as contacts
 from signup.core.db import database, reading, transaction
 from signup.core.values import rfc3339, utc_now
 from signup.eventlog.models import Publication
+from signup.mail.models import Message, MessageState
 from signup.purposes.models import Purpose
 from signup.subscriptions import links
 from signup.subscriptions.models import Subscription
@@ -104,9 +106,53 @@ def test_an_added_topic_waits_for_the_mailed_link(client: FlaskClient, one: Sign
     assert states(one) == {"product-news": "given", "invitations": "given"}
 
 
+def mails_about(person: SignedUp, state: MessageState) -> int:
+    with reading() as session:
+        query = select(func.count()).where(Message.contact_id == person.contact_id, Message.state == state)
+        return session.scalar(query) or 0
+
+
+@pytest.mark.req("U6")
+def test_a_held_back_question_is_mailed_by_the_button_when_the_cap_is_over(
+    client: FlaskClient, signup_and_confirm: Callable[..., SignedUp]
+) -> None:
+    fresh = signup_and_confirm("anna@beispiel.example", at=utc_now() - timedelta(minutes=2))
+    sent, path = mails_about(fresh, MessageState.QUEUED), path_of(fresh)
+    save(client, fresh, *BOTH)
+    assert states(fresh) == {"product-news": "given", "invitations": "requested"}
+    page = client.get(path).text
+    assert "Eine weitere Mail können Sie hier ab" in page
+    assert 'name="resend"' not in page
+    assert client.post(path, data={"nonce": nonce(path), "resend": "1"}).status_code == 303
+    assert (mails_about(fresh, MessageState.QUEUED), mails_about(fresh, MessageState.HELD)) == (sent, 1)
+    with transaction() as session:
+        session.execute(delete(Budget))
+    assert 'name="resend"' in client.get(path).text
+    assert client.post(path, data={"nonce": nonce(path), "resend": "1"}).status_code == 303
+    assert mails_about(fresh, MessageState.QUEUED) == sent + 1
+    confirm = mailed_url(queued_mail(fresh.email), "confirm").removeprefix(HOST)
+    client.post(confirm, data={"nonce": nonce(confirm)})
+    assert states(fresh) == {"product-news": "given", "invitations": "given"}
+    assert client.post(path, data={"nonce": nonce(path), "resend": "1"}).status_code == 303
+    assert mails_about(fresh, MessageState.QUEUED) == sent + 1, "nothing waits, so nothing is mailed"
+
+
+@pytest.mark.req("U6")
+def test_the_last_topic_unticked_is_an_unsubscription_that_can_be_taken_back(
+    client: FlaskClient, anna: SignedUp
+) -> None:
+    answer = save(client, anna)
+    assert (answer.status_code, answer.location) == (303, anna.unsubscribe_path)
+    assert states(anna) == dict.fromkeys(BOTH, "withdrawn")
+    assert 'name="undo"' in client.get(answer.location).text
+
+
 def test_one_topic_is_left_for_another_in_one_go(client: FlaskClient, one: SignedUp) -> None:
     save(client, one, "invitations")
     assert states(one) == {"product-news": "withdrawn", "invitations": "requested"}
+    page = client.get(path_of(one)).text
+    assert "Wartet auf Ihre Bestätigung" in page
+    assert "keine aktive Anmeldung" not in page
     assert log.subscription(one.contact_id).status is Status.REQUESTED
     confirm = mailed_url(queued_mail(one.email), "confirm").removeprefix(HOST)
     client.post(confirm, data={"nonce": nonce(confirm)})
