@@ -101,7 +101,7 @@ def _lines(text: str) -> str:
 
 def _tight(css: str) -> str:
     """Without the spaces that only people need."""
-    return re.sub(r"([:,]) ", r"\1", re.sub(r"\s*([{};])\s*", r"\1", css)).strip()
+    return re.sub(r"([:,]) ", r"\1", re.sub(r"\s*([{};]| [>~] )\s*", lambda found: found[1].strip(), css)).strip()
 
 
 def channel(major: int) -> Asset:

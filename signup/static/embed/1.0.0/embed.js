@@ -340,11 +340,12 @@ class Embedded {
   pending() {
     const text = this.words;
     const back = make("button", { type: "button", class: "doi-second" }, text.back);
+    const title = this.form.closest(".doi")?.querySelector(".doi-title");
     const done = make(
       "div",
       { class: "doi-done", role: "status", tabindex: "-1" },
       make("span", { class: "doi-badge" }, text.badge),
-      make("p", { class: "doi-title" }, text.title),
+      make(title?.localName || "p", { class: "doi-title" }, text.title),
       make("ol", {}, ...text.steps.map((step) => make("li", {}, step))),
       make("p", { class: "doi-note" }, text.spam),
       back,
