@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from flask import Flask, render_template, url_for
-from flask_babel import Babel, format_date, format_datetime, get_locale
+from flask_babel import Babel, format_date, get_locale
 from jinja2 import StrictUndefined
 
+from signup.forms.fields import countries
+from signup.mail.compose import local_time
 from signup.purposes.public import theme_url
 from tests.design import samples
 
@@ -31,9 +33,10 @@ class Renderer:
         app.config["BABEL_TRANSLATION_DIRECTORIES"] = str(TRANSLATIONS)
         app.config["BABEL_DEFAULT_TIMEZONE"] = "Europe/Berlin"
         app.jinja_env.undefined = StrictUndefined
-        app.jinja_env.filters["datetime"] = lambda when: format_datetime(when, "long")
+        app.jinja_env.filters["datetime"] = lambda when: local_time(when, self.language, "Europe/Berlin")
         app.jinja_env.filters["date"] = lambda when: format_date(when, "long")
         app.jinja_env.globals["static_url"] = lambda name: url_for("static", filename=name)
+        app.jinja_env.globals["countries"] = countries
         app.jinja_env.globals["theme_url"] = theme_url
         Babel(app, locale_selector=lambda: self.language)
         app.context_processor(lambda: {"locale": str(get_locale())})

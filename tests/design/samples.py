@@ -204,6 +204,27 @@ def _code(locale: str, **changes: Any) -> dict[str, Any]:
     return {**_confirm(locale, "open"), "action": "/code/token", "tries_left": 5, "wrong": False, **changes}
 
 
+def _address(state: str, *, young: bool = False) -> dict[str, Any]:
+    return {
+        "state": state,
+        "nonce": NONCE if state == "open" else None,
+        "action": "/address/token",
+        "address": "a•••@beispiel.example",
+        "expires_at": LATER,
+        "young": young,
+    }
+
+
+def _form_with_fields(locale: str) -> dict[str, Any]:
+    """One declared field of each kind, each of them wrong."""
+    kinds = ("text", "select", "checkbox", "date", "country", "tel")
+    more = {"options": [{"value": "s", "label": "S"}], "max_length": 200, "autocomplete": None, "required": True}
+    fields = [{"name": kind, "type": kind, "label": kind.title(), "purpose": f"{kind}.", **more} for kind in kinds]
+    wrong = [{"field": kind, "message": MESSAGES[locale]["purpose"]} for kind in kinds]
+    values = _form(locale, Form("anna@beispiel.example", ["product-news"]), wrong, None)
+    return {**values, "definition": {**values["definition"], "fields": fields}}
+
+
 def _error(locale: str, code: int, retry_after: int | None) -> dict[str, Any]:
     words = MESSAGES[locale]
     return {"code": code, "title": words["title"], "message": words["message"], "retry_after": retry_after}
@@ -220,6 +241,8 @@ def public_pages(locale: str) -> dict[str, tuple[str, dict[str, Any]]]:
         "form": ("forms/form.html", _form(locale, Form(), [], None)),
         "form-errors": ("forms/form.html", _form(locale, typed, wrong, None)),
         "form-notice": ("forms/form.html", _form(locale, Form("anna@x.example", []), [], words["notice"])),
+        "form-meant": ("forms/form.html", {**_form(locale, typed, [], None), "meant": "anna@beispiel.example"}),
+        "form-fields": ("forms/form.html", _form_with_fields(locale)),
         "closed": ("forms/closed.html", {}),
         "pending": ("forms/pending.html", _pending(None)),
         "pending-wait": ("forms/pending.html", _pending(WHEN, code=False)),
@@ -254,6 +277,9 @@ def public_pages(locale: str) -> dict[str, tuple[str, dict[str, Any]]]:
         pages[f"confirm-{state}"] = (confirm, _confirm(locale, state))
     for state in ("active", "ended", "restored", "inactive"):
         pages[f"unsubscribe-{state}"] = (unsubscribe, _unsubscribe(locale, state))
+    for state in ("open", "confirmed", "gone"):
+        pages[f"address-{state}"] = ("contacts/address.html", _address(state))
+    pages["address-young"] = ("contacts/address.html", _address("open", young=True))
     for state in ("open", "done", "after_confirm", "check", "gone"):
         pages[f"not-me-{state}"] = ("subscriptions/not_me.html", _not_me(state))
     return pages
