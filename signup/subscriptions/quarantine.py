@@ -30,6 +30,7 @@ KEPT = timedelta(hours=24)
 DISCARDED = "discarded after an attack"
 TOO_LATE = "discarded: nobody released it within a day"
 BATCH = 200
+CANCELLED_AT_ONCE = 5000
 _QUIET = {"synchronize_session": False}
 
 
@@ -53,7 +54,7 @@ def release(session: Session, view: FormView, *, now: datetime) -> int:
     for ident in going:
         session.change(Message, {"id": ident}, {"state": MessageState.QUEUED, "reason": None})
         jobs.enqueue(session, JOB_SEND, {"message": ident}, now=now)
-    _cancel(session, [row.id for row in rows if row.id not in set(going)], DISCARDED)
+    _cancel(session, sorted({row.id for row in rows} - set(going)), DISCARDED)
     _record(session, view.controller.id, EventType.MAILS_RELEASED, view.slug, len(going), now=now)
     return len(going)
 
@@ -65,15 +66,17 @@ def discard(session: Session, view: FormView, *, now: datetime) -> int:
         How many.
     """
     ours = select(Confirmation.id).where(Confirmation.form_id == view.id)
-    rows = session.scalars(select(Message.id).where(QUARANTINED, Message.confirmation_id.in_(ours))).all()
+    waiting = select(Message.id).where(QUARANTINED, Message.confirmation_id.in_(ours)).order_by(Message.id)
+    rows = session.scalars(waiting.with_for_update()).all()
     _cancel(session, rows, DISCARDED)
     _record(session, view.controller.id, EventType.MAILS_DISCARDED, view.slug, len(rows), now=now)
     return len(rows)
 
 
 def _cancel(session: Session, message_ids: Sequence[str], reason: str) -> None:
-    if message_ids:
-        gone = update(Message).where(Message.id.in_(message_ids))
+    # A statement takes some ten thousand ids, an attack makes more.
+    for start in range(0, len(message_ids), CANCELLED_AT_ONCE):
+        gone = update(Message).where(Message.id.in_(message_ids[start : start + CANCELLED_AT_ONCE]))
         session.execute(
             gone.values(state=MessageState.CANCELLED, reason=reason, sealed=None).execution_options(**_QUIET)
         )
@@ -99,7 +102,8 @@ def _discard_old(now: datetime) -> int:
         if not session.execute(old.limit(1)).first():
             return 0
     with transaction() as session:
-        rows = session.execute(old).all()
+        # What staff release at this moment is no longer among them.
+        rows = session.execute(old.order_by(Message.id).with_for_update()).all()
         _cancel(session, [row.id for row in rows], TOO_LATE)
         for controller_id in sorted({row.controller_id for row in rows}):
             count = sum(row.controller_id == controller_id for row in rows)

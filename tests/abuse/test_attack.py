@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, text, update
 
 from signup.abuse import admission, challenge, flows
 from signup.abuse.admission import Look
@@ -136,6 +136,31 @@ def test_what_nobody_released_is_discarded_when_a_day_has_passed(ask: Ask, clock
     quarantine.run([], lambda: clock() + timedelta(hours=24))
     assert states() == {MessageState.QUEUED: 50, MessageState.CANCELLED: 1}
     assert len(rows("event", kind=EventType.MAILS_DISCARDED)) == 1
+
+
+@pytest.mark.req("A4")
+@pytest.mark.parametrize("command", ["release", "discard"])
+@pytest.mark.parametrize("backend", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
+def test_all_of_it_is_seen_to_when_an_attack_was_larger_than_a_statement(
+    ask: Ask, clock: Clock, app: Flask, command: str
+) -> None:
+    flood(ask, clock)
+    ask("late@beispiel.de", clock.forward(seconds=1), proven=challenge.ATTACK_COST)
+    with transaction() as session:
+        columns = [column.name for column in Message.__table__.columns if column.name not in ("id", "message_id")]
+        session.execute(
+            text(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 70000) INSERT INTO message "
+                f"(id, message_id, {', '.join(columns)}) SELECT 'mail_' || i, 'copy ' || i, {', '.join(columns)} "
+                "FROM message, n WHERE state = 'held'"
+            )
+        )
+    answer = app.test_cli_runner().invoke(args=["abuse", command, "demo-de"])
+    assert (answer.exit_code, answer.exception) == (0, None)
+    with reading() as session:
+        by_state = dict(session.execute(select(Message.state, func.count()).group_by(Message.state)).all())
+    assert MessageState.HELD not in by_state
+    assert by_state[MessageState.CANCELLED] >= 70_000
 
 
 def test_the_attack_is_over_when_the_hour_has_passed(ask: Ask, clock: Clock) -> None:
