@@ -127,6 +127,11 @@ def lock(session: Session, contact_ids: Sequence[str]) -> list[str]:
     return list(session.scalars(query.with_for_update(skip_locked=True)))
 
 
+def take(session: Session, contact_id: str) -> bool:
+    """Whether the contact is held; if so, it is ours until the commit, after whoever has it now."""
+    return session.scalar(select(Contact.id).where(Contact.id == contact_id).with_for_update()) is not None
+
+
 def open_key(session: Session, contact_id: str) -> bytes:
     """The contact's data key.
 

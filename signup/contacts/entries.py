@@ -89,6 +89,7 @@ def change_locale(
     Raises:
         NotFound: this controller holds no such contact.
     """
+    contacts.take(session, contact_id)
     before = contacts.get(session, controller_id, contact_id)
     if before.locale == locale:
         return before

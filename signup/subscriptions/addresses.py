@@ -66,7 +66,7 @@ def ask(
 
     Rule: GDPR 5(1)(d) and 16; only who reads the new mailbox can say that it is theirs.
     """
-    if not contacts.lock(session, [contact_id]):
+    if not contacts.take(session, contact_id):
         raise NotFound("There is no such contact.")
     held = contacts.get(session, controller_id, contact_id)
     _refuse(session, held, controller_id, to, now=now)
@@ -187,7 +187,7 @@ def confirm(session: Session, ident: bytes, *, client: ClientInfo, page_seconds:
         What the link stands for now; None when we never sent it.
     """
     first = _row(session, ident)
-    if first is None or not contacts.lock(session, [first.contact_id]):
+    if first is None or not contacts.take(session, first.contact_id):
         return None
     session.refresh(first)
     if first.state != State.OPEN.value or now >= first.expires_at:

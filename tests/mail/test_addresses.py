@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from email import message_from_bytes, policy
@@ -10,15 +11,16 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from signup.contacts.models import AddressChange
+from signup.contacts.models import AddressChange, Contact
 from signup.core.db import database, transaction
 from signup.core.values import EmailAddress, utc_now
 from signup.privacy import retention
 from signup.subscriptions import addresses
 from tests.conftest import CLIENT, SignedUp
 from tests.support import log
+from tests.support.locks import wait_for_a_lock
 
 NEW = "anna.neu@kunde.example"
 
@@ -184,3 +186,33 @@ def test_the_new_address_is_gone_when_its_time_is_over_or_the_person_is_erased(
     with transaction() as session:
         retention.forget(session, [anna.contact_id], "erased", now=utc_now())
     assert log.count(AddressChange) == 0
+
+
+@pytest.mark.parametrize("backend", [pytest.param("postgres", marks=pytest.mark.postgres)], indirect=True)
+@pytest.mark.parametrize("step", ["ask", "confirm", "language"])
+def test_it_waits_its_turn_when_somebody_else_is_at_the_contact(
+    app: Flask, client: FlaskClient, demo: Any, anna: SignedUp, change: Callable[..., Any], step: str
+) -> None:
+    """On SQLite writers queue anyway. A contact in other hands is there all the same, and nothing of it is lost."""
+    ident = ident_of(anna) if step == "confirm" and change().status_code == 202 else b""
+    url, headers = f"/api/v1/contacts/{anna.contact_id}", {"Authorization": f"Bearer {demo.api_key}"}
+    answers: list[Any] = []
+
+    def act() -> None:
+        with app.app_context():
+            if step == "confirm":
+                answers.append(confirm(ident))
+            else:
+                body = {"email": NEW} if step == "ask" else {"locale": "en"}
+                answers.append(app.test_client().patch(url, json=body, headers=headers).status_code)
+
+    thread = threading.Thread(target=act)
+    with transaction() as session:
+        changed = update(Contact).where(Contact.id == anna.contact_id)
+        before = session.execute(changed.values(version=Contact.version + 1).returning(Contact.version)).scalar_one()
+        thread.start()
+        wait_for_a_lock()
+    thread.join()
+    assert answers == [{"ask": 202, "confirm": addresses.State.CONFIRMED, "language": 200}[step]]
+    after = client.get(url, headers=headers).get_json()["version"]
+    assert after == (before if step == "ask" else before + 1)
