@@ -103,7 +103,7 @@ def _forget(done: Settled, *, now: datetime) -> None:
             known = set(session.scalars(select(Erasure.subject_hash).where(Erasure.subject_hash.in_(hashes))))
             gone = [row.id for key, row in hashes.items() if row.keyless or key in known]
             for start in range(0, len(gone), BATCH):
-                retention.forget(session, gone[start : start + BATCH], "key-lost", now=now)
+                retention.forget(session, gone[start : start + BATCH], "key-lost", now=now, though_held=True)
         done.erased += len(known)
         done.key_lost += len(gone) - len(known)
 

@@ -43,6 +43,31 @@ class DataKey(Base):
     wrapped: Mapped[bytes] = mapped_column(LargeBinary, info={"personal": "opens the person's sealed data"})
 
 
+class Hold(Base):
+    """Nothing about this person may be purged, for as long as it is not released: a claim is at issue, or may be."""
+
+    __tablename__ = "hold"
+    __table_args__ = (
+        Index(
+            "ix_hold_standing",
+            "contact_id",
+            postgresql_where=text("released_at IS NULL"),
+            sqlite_where=text("released_at IS NULL"),
+        ),
+        Index("ix_hold_contact", "contact_id"),
+        Index("ix_hold_list", "controller_id", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    controller_id: Mapped[str] = mapped_column(String(40), ForeignKey("controller.id"))
+    contact_id: Mapped[str] = mapped_column(String(40), ForeignKey("contact.id"))
+    reason: Mapped[str] = mapped_column(Text, info={"personal": "why the data is kept"})
+    placed_by: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    released_by: Mapped[str | None] = mapped_column(Text)
+    released_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
 class AddressChange(Base):
     """A new address that its owner has yet to confirm by mail."""
 

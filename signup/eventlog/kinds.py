@@ -38,6 +38,8 @@ class EventType(Enum):
     DATA_KEY_ROTATED = "data-key.rotated"
     EXPORT_COMPLETED = "export.completed"
     EVIDENCE_READ = "evidence.read"
+    HOLD_CREATED = "hold.created"
+    HOLD_RELEASED = "hold.released"
     MAILS_RELEASED = "mails.released"
     MAILS_DISCARDED = "mails.discarded"
     FORM_ATTACKED = "form.attacked"
@@ -95,6 +97,7 @@ FIELDS: dict[str, FieldClass] = {
     "scanner_sign": FieldClass.RESIDUE,
     "seconds_since_sent": FieldClass.RESIDUE,
     "counts": FieldClass.RESIDUE,
+    "hold": FieldClass.RESIDUE,
     "snapshot_at": FieldClass.RESIDUE,
     "filter": FieldClass.RESIDUE,
     "rows": FieldClass.RESIDUE,
@@ -127,6 +130,7 @@ FIELDS: dict[str, FieldClass] = {
     "legal_basis": FieldClass.CONTENT,
     "origin": FieldClass.CONTENT,
     "act": FieldClass.CONTENT,
+    "hold_reason": FieldClass.CONTENT,
     "signals": FieldClass.CONTENT,
     "source": FieldClass.CONTENT,
     "page_seconds": FieldClass.CONTENT,

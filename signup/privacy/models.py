@@ -1,4 +1,4 @@
-"""The journal of erasures: what must stay erased when an old copy comes back."""
+"""The journal of erasures, and how far the log has been gone through."""
 
 from __future__ import annotations
 
@@ -18,3 +18,12 @@ class Erasure(Base):
     subject_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     erased_at: Mapped[datetime] = mapped_column(UtcDateTime)
     reason: Mapped[str] = mapped_column(String(20))  # retention, key-lost
+
+
+class LogMark(Base):
+    """How far work that goes through the log once, oldest event first, has come."""
+
+    __tablename__ = "log_mark"
+
+    name: Mapped[str] = mapped_column(String(20), primary_key=True)
+    event_id: Mapped[str] = mapped_column(String(40))

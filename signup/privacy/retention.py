@@ -15,8 +15,10 @@ from signup.abuse.models import Budget, Flow, SpentProof
 from signup.consents import actions as consents
 from signup.consents.models import Consent, ConsentState
 from signup.contacts import actions as contacts
-from signup.contacts.models import AddressChange, Contact
+from signup.contacts import holds
+from signup.contacts.models import AddressChange, Contact, Hold
 from signup.core.db import Session, affected, scrub, transaction
+from signup.core.errors import Conflict
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, forget_person, publish, record
 from signup.forms import views
@@ -24,6 +26,7 @@ from signup.intake import actions as intake
 from signup.intake.models import InboundReport
 from signup.jobs import Job
 from signup.mail.models import Message
+from signup.privacy import redaction
 from signup.privacy.models import Erasure
 from signup.purposes.models import LegalBasis
 from signup.staff.models import IdempotencyKey
@@ -76,16 +79,28 @@ def preview(session: Session, *, now: datetime) -> dict[str, int]:
     return {
         "expired": session.scalar(questions) or 0,
         "erased": session.scalar(select(func.count()).where(_unconfirmed(now))) or 0,
-        "submissions": session.scalar(select(func.count()).where(Submission.expires_at <= now)) or 0,
-        "answers": session.scalar(select(func.count()).where(IdempotencyKey.expires_at <= now)) or 0,
-        "budgets": session.scalar(select(func.count()).where(Budget.expires_at < now)) or 0,
-        "addresses": session.scalar(select(func.count()).where(AddressChange.expires_at <= now)) or 0,
-        "reports": session.scalar(select(func.count()).where(InboundReport.expires_at <= now)) or 0,
-        "proofs": _number(session, SpentProof.expires_at <= now),
+        "redacted": redaction.count_due(session, now=now),
+        **{name: _number(session, _over(key.class_, now)) for name, key in _EXPIRING.items()},
         "flows": _number(session, Flow.expires_at <= now),
         "views": views.old(session, now=now),
         **{name: _number(session, condition) for name, (_, condition) in pruning.due(now=now).items()},
     }
+
+
+# What goes as a whole when its own time is over.
+_EXPIRING: dict[str, InstrumentedAttribute[Any]] = {
+    "submissions": Submission.key,
+    "answers": IdempotencyKey.key_hash,
+    "budgets": Budget.key,
+    "addresses": AddressChange.id,
+    "reports": InboundReport.id,
+    "proofs": SpentProof.nonce,
+}
+
+
+def _over(model: Any, now: datetime) -> ColumnElement[bool]:
+    over: ColumnElement[bool] = model.expires_at <= now
+    return and_(over, ~holds.is_held(model.contact_id)) if hasattr(model, "contact_id") else over
 
 
 def _number(session: Session, condition: ColumnElement[bool]) -> int:
@@ -98,7 +113,7 @@ def _unconfirmed(now: datetime) -> ColumnElement[bool]:
     only_asked = Subscription.contact_id.in_(
         select(Contact.id).where(Contact.legal_basis == LegalBasis.CONSENT.value, Contact.id == Subscription.contact_id)
     )
-    return and_(text(NEVER_CONFIRMED), due, only_asked)
+    return and_(text(NEVER_CONFIRMED), due, only_asked, ~holds.is_held(Subscription.contact_id))
 
 
 def _step(counts: Counter[str], now: datetime) -> bool:
@@ -109,27 +124,22 @@ def _step(counts: Counter[str], now: datetime) -> bool:
     with transaction() as session:
         people["erased"] = erase_unconfirmed(session, now=now)
     with transaction() as session:
-        rows = {
-            "submissions": _forget(session, Submission.key, now=now),
-            "answers": _forget(session, IdempotencyKey.key_hash, now=now),
-            "budgets": _forget(session, Budget.key, now=now),
-            "addresses": _forget(session, AddressChange.id, now=now),
-            "reports": _forget(session, InboundReport.id, now=now),
-            "proofs": _forget(session, SpentProof.nonce, now=now),
-        }
+        rows = {name: _forget(session, key, now=now) for name, key in _EXPIRING.items()}
         # Few enough for one statement: a row an hour for each form, and for a domain that several people share.
         few = {"flows": affected(session.execute(delete(Flow).where(Flow.expires_at <= now)))}
         few["views"] = views.prune(session, now=now)
     with transaction() as session:
         rows |= pruning.prune(session, now=now, limit=FORGET_BATCH)
-    counts.update(people | rows | few)
-    return max(orphans, *people.values()) >= BATCH or FORGET_BATCH in rows.values()
+    with transaction() as session:
+        redacted = redaction.redact(session, now=now)
+    counts.update(people | rows | few | {"redacted": redacted.count})
+    return max(orphans, *people.values()) >= BATCH or FORGET_BATCH in rows.values() or redacted.more
 
 
 def _forget(session: Session, key: InstrumentedAttribute[Any], *, now: datetime) -> int:
     """A batch of rows that are over their time is gone."""
     model = key.class_
-    due = select(key).where(model.expires_at <= now).limit(FORGET_BATCH)
+    due = select(key).where(_over(model, now)).limit(FORGET_BATCH)
     gone = session.execute(
         delete(model).where(key.in_(due.scalar_subquery())).execution_options(synchronize_session=False)
     )
@@ -155,10 +165,12 @@ def expire(session: Session, *, now: datetime) -> int:
         .where(IS_OPEN, Confirmation.expires_at <= now, Confirmation.contact_id.in_(ours))
         .order_by(Confirmation.expires_at)
     ).all()
+    held = holds.held_among(session, ours)
     for question in due:
         question.state = ConfirmationState.EXPIRED
         question.closed_at = now
-        question.told = None
+        if question.contact_id not in held:
+            question.told = None
     session.flush()
     # Counted from the promise in the mail, not from when a worker came by.
     last = {question.contact_id: question.expires_at for question in due if question.contact_id}
@@ -239,11 +251,23 @@ def erase_unconfirmed(session: Session, *, now: datetime) -> int:
     return len(due)
 
 
-def forget(session: Session, contact_ids: Sequence[str], reason: str, *, now: datetime) -> None:
+def forget(
+    session: Session, contact_ids: Sequence[str], reason: str, *, now: datetime, though_held: bool = False
+) -> None:
     """Every holder of these persons' data has let go of it, in an order that no reference is left hanging.
 
     The journal says so in the same commit, and says it for good: an old copy that comes back is held against it.
+
+    Args:
+        though_held: they were forgotten before; an old copy that came back does not know that their hold was released.
+
+    Raises:
+        Conflict: one of them is under a legal hold.
+
+    Rule: GDPR 17(1); 17(3)(e), what a claim needs stays.
     """
+    if not though_held and holds.held_among(session, contact_ids):
+        raise Conflict("A legal hold forbids this erasure. It has to be released first.", code="held")
     for contact_id in contact_ids:
         entry = {"subject_hash": journal_hash(session, contact_id), "erased_at": now, "reason": reason}
         session.put(Erasure, entry, on_conflict="ON CONFLICT (subject_hash) DO NOTHING")
@@ -258,6 +282,7 @@ def forget(session: Session, contact_ids: Sequence[str], reason: str, *, now: da
         .where(Confirmation.contact_id.in_(ids))
         .values(subscription_id=None, page_host=None, told=None, **nobody),
         delete(Submission).where(Submission.contact_id.in_(ids)),
+        delete(Hold).where(Hold.contact_id.in_(ids)),
         delete(AddressChange).where(AddressChange.contact_id.in_(ids)),
         delete(Consent).where(Consent.contact_id.in_(ids)),
         delete(Subscription).where(Subscription.contact_id.in_(ids)),

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 
 from signup import jobs
 from signup.abuse import flows
 from signup.abuse.models import Flow
+from signup.contacts import holds
 from signup.core.db import Session, reading, transaction, upsert
 from signup.core.values import OPERATOR
 from signup.eventlog.kinds import EventType
@@ -74,11 +75,13 @@ def discard(session: Session, view: FormView, *, now: datetime) -> int:
 
 
 def _cancel(session: Session, message_ids: Sequence[str], reason: str) -> None:
+    # What would have been sent is kept of nobody but a person whose data is on hold.
+    kept = case((holds.is_held(Message.contact_id), Message.sealed), else_=None)
     # A statement takes some ten thousand ids, an attack makes more.
     for start in range(0, len(message_ids), CANCELLED_AT_ONCE):
         gone = update(Message).where(Message.id.in_(message_ids[start : start + CANCELLED_AT_ONCE]))
         session.execute(
-            gone.values(state=MessageState.CANCELLED, reason=reason, sealed=None).execution_options(**_QUIET)
+            gone.values(state=MessageState.CANCELLED, reason=reason, sealed=kept).execution_options(**_QUIET)
         )
 
 

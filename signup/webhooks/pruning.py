@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
+from signup.contacts import holds
 from signup.core.db import Session, affected
 from signup.core.values import first_id
 from signup.eventlog.models import Publication
@@ -24,18 +25,29 @@ _FINISHED = Delivery.state.in_([DeliveryState.DELIVERED, DeliveryState.DEAD])
 def due(*, now: datetime) -> dict[str, tuple[InstrumentedAttribute[str], ColumnElement[bool]]]:
     """What may go: which rows of each table, found by their ids, which sort by time.
 
-    What is still owed to an endpoint stays for as long as it is. The newest publication stays: numbers go on from it.
+    What is still owed to an endpoint stays for as long as it is, and what was told of a person who is under a hold.
+    The newest publication stays: numbers go on from it.
     """
     attempts, payloads = now - KEEP_ATTEMPTS, now - KEEP_PAYLOADS
     unsent = exists().where(Delivery.publication_id == Publication.id)
     newest = select(func.max(Publication.seq)).scalar_subquery()
     tried = exists().where(Attempt.delivery_id == Delivery.id)
+    # An attempt keeps its delivery, and that its publication.
+    held = exists().where(
+        Delivery.id == Attempt.delivery_id,
+        Publication.id == Delivery.publication_id,
+        holds.is_held(Publication.contact_id),
+    )
+    told = exists().where(Publication.id == Delivery.publication_id, holds.is_held(Publication.contact_id))
     return {
-        "attempts": (Attempt.id, Attempt.id < first_id("att", attempts)),
-        "deliveries": (Delivery.id, (Delivery.id < first_id("dlv", payloads)) & _FINISHED & ~tried),
+        "attempts": (Attempt.id, (Attempt.id < first_id("att", attempts)) & ~held),
+        "deliveries": (Delivery.id, (Delivery.id < first_id("dlv", payloads)) & _FINISHED & ~tried & ~told),
         "publications": (
             Publication.id,
-            (Publication.id < first_id("msg", payloads)) & (Publication.seq < newest) & ~unsent,
+            (Publication.id < first_id("msg", payloads))
+            & (Publication.seq < newest)
+            & ~unsent
+            & ~holds.is_held(Publication.contact_id),
         ),
     }
 
