@@ -12,7 +12,9 @@ from sqlalchemy import select
 
 from signup.contacts.models import Contact
 from signup.core.db import Session
+from signup.core.signing import token_hash
 from signup.core.values import ClientInfo
+from signup.eventlog.record import count_hit
 from signup.forms.rules import FormView
 from signup.mail import compose
 from signup.subscriptions import answers
@@ -72,19 +74,35 @@ def enter(
     contact_id = session.scalar(select(Submission.contact_id).where(Submission.handle == handle))
     # The contact first, as everywhere: two that want the same rows then cannot wait for each other.
     session.scalar(select(Contact.id).where(Contact.id == contact_id).with_for_update())
-    tries = session.scalar(select(Submission.code_tries).where(Submission.handle == handle).with_for_update()) or 0
+    page = select(Submission.code_tries, Submission.created_at).where(Submission.handle == handle).with_for_update()
+    tries, asked_at = session.execute(page).one()
     if tries >= TRIES:
         return Outcome(Typed.SPENT)
-    newest = session.scalars(
+    newest = _newest(session, view, contact_id) if contact_id else None
+    may = newest is None or _try_on_page(session, newest, asked_at)
+    if not fits(session, newest, typed, now=now) or not may:
+        session.change(Submission, {"handle": handle}, {"code_tries": tries + 1})
+        return Outcome(Typed.WRONG)
+    return _answer(session, newest, client=client, page_seconds=page_seconds, now=now)
+
+
+def _newest(session: Session, view: FormView, contact_id: str) -> Confirmation | None:
+    return session.scalars(
         select(Confirmation)
         .where(Confirmation.contact_id == contact_id, Confirmation.form_id == view.id)
         .order_by(Confirmation.created_at.desc(), Confirmation.id.desc())
         .limit(1)
     ).first()
-    if not fits(session, newest, typed, now=now):
-        session.change(Submission, {"handle": handle}, {"code_tries": tries + 1})
-        return _wrong(session, newest)
-    return _answer(session, newest, client=client, page_seconds=page_seconds, now=now)
+
+
+def _try_on_page(session: Session, confirmation: Confirmation, asked_at: datetime) -> bool:
+    """Whether one more try for this mail may be made on a page; the try is counted.
+
+    Whoever knows an address can make more pages for it. They share their tries, and use up none of the page that the
+    mail was asked for on, which was written with it.
+    """
+    place = b"code here " if confirmation.created_at == asked_at else b"code elsewhere "
+    return count_hit(session, token_hash(place + confirmation.id.encode())) <= TRIES
 
 
 def enter_behind_link(
@@ -97,27 +115,22 @@ def enter_behind_link(
     if question.confirmation.code_tries >= TRIES:
         return Outcome(Typed.SPENT)
     if not fits(session, question.confirmation, typed, now=now):
-        return _wrong(session, question.confirmation)
+        tries = question.confirmation.code_tries + 1
+        session.change(Confirmation, {"id": question.confirmation.id}, {"code_tries": tries})
+        return Outcome(Typed.WRONG)
     return _answer(session, question.confirmation, client=client, page_seconds=page_seconds, now=now)
 
 
 def fits(session: Session, confirmation: Confirmation | None, typed: str, *, now: datetime) -> bool:
-    """Whether these digits are those of the mail, in time and within the tries. It takes the same time in any case."""
+    """Whether these digits are those of the mail, and in time. It takes the same time in any case."""
     digits = "".join(character for character in typed if character in "0123456789")[: DIGITS + 1]
     ident = confirmation.id if confirmation else ""
     stored = confirmation.code_hash if confirmation and confirmation.code_hash else b"\0" * 32
     same = hmac.compare_digest(code_hash(session, ident, digits), stored)
-    if not same or confirmation is None or confirmation.code_tries >= TRIES:
+    if not same or confirmation is None:
         return False
     # The mail can be read before it is on record that it left.
     return confirmation.sent_at is None or now - confirmation.sent_at <= VALID
-
-
-def _wrong(session: Session, confirmation: Confirmation | None) -> Outcome:
-    if confirmation is not None:
-        tries = confirmation.code_tries + 1
-        session.change(Confirmation, {"id": confirmation.id}, {"code_tries": tries})
-    return Outcome(Typed.WRONG)
 
 
 def _answer(

@@ -86,7 +86,7 @@ class Confirmation(Base):
     # What the person said in the form's declared fields, sealed under their key, while the question is open.
     told: Mapped[bytes | None] = mapped_column(LargeBinary, info={"personal": "declared fields, sealed"})
     code_hash: Mapped[bytes | None] = mapped_column(LargeBinary)  # keyed; of the digits in the mail
-    code_tries: Mapped[int] = mapped_column(Integer, server_default="0")  # wrong ones
+    code_tries: Mapped[int] = mapped_column(Integer, server_default="0")  # wrong ones behind the mailed link
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -91,15 +91,14 @@ def test_no_code_counts_when_five_were_wrong(client: FlaskClient) -> None:
 
 
 @pytest.mark.req("A21")
-def test_tries_are_counted_for_the_mail_when_many_pages_are_opened(client: FlaskClient) -> None:
-    first = posted(client)
+def test_other_pages_share_their_tries_when_many_are_opened(client: FlaskClient) -> None:
+    posted(client)
     code = mailed_code()
-    for _ in range(3):
-        type_in(client, first, another(code))
-    second = posted(client)
-    assert mailed_code() == code
-    for _ in range(2):
-        type_in(client, second, another(code))
+    for wrong in (3, 2):
+        other = posted(client)
+        assert mailed_code() == code
+        for _ in range(wrong):
+            type_in(client, other, another(code))
     assert type_in(client, posted(client), code).status_code == 422
     assert standing() is Status.REQUESTED
 
@@ -212,3 +211,28 @@ def test_five_wrong_codes_are_the_end_when_the_form_is_strict(client: FlaskClien
     assert client.post(path, data={"nonce": nonce(path), "code": code}).status_code == 422
     assert standing() is Status.REQUESTED
     assert CLIENT.ip not in client.get(path).text
+
+
+@pytest.mark.req("A21")
+def test_the_code_still_counts_when_strangers_guess_on_pages_of_their_own(client: FlaskClient) -> None:
+    own = posted(client)
+    code = mailed_code()
+    for _ in range(2):
+        strange = posted(client)
+        for _ in range(codes.TRIES):
+            assert type_in(client, strange, another(code)).status_code == 422
+    assert type_in(client, posted(client), code).status_code == 422, "all their pages share five tries"
+    assert standing() is Status.REQUESTED
+    assert type_in(client, own, code).status_code == 200
+    assert standing() is Status.ACTIVE
+
+
+@pytest.mark.req("E17")
+@pytest.mark.usefixtures("strict")
+def test_the_code_behind_the_link_still_counts_when_a_stranger_asked_and_guessed(client: FlaskClient) -> None:
+    strange = posted(client)
+    path, code = code_path(), mailed_code()
+    for _ in range(codes.TRIES):
+        assert type_in(client, strange, another(code)).status_code == 422
+    assert client.post(path, data={"nonce": nonce(path), "code": code}).status_code == 200
+    assert standing() is Status.ACTIVE
