@@ -39,7 +39,7 @@ from signup.purposes import public as purposes_public
 from signup.purposes.tone import TonedBabel
 from signup.reports import public as reports_public
 from signup.subscriptions import api as subscriptions_api
-from signup.subscriptions import choices, inbox
+from signup.subscriptions import choices, inbox, lost
 from signup.subscriptions import public as subscriptions_public
 from signup.transfer import api as transfer_api
 from signup.web import errors, openapi
@@ -71,6 +71,7 @@ BLUEPRINTS = (
     contacts_public.blueprint,
     inbox.blueprint,
     choices.blueprint,
+    lost.blueprint,
     reports_public.blueprint,
     purposes_public.blueprint,
     forms_api.blueprint,

@@ -15,7 +15,7 @@ from signup.jobs import Job
 from signup.mail import compose, send
 from signup.mail.postman import Postman
 from signup.privacy import retention
-from signup.subscriptions import answers, attacks, notices, quarantine
+from signup.subscriptions import answers, attacks, newlinks, notices, quarantine
 from signup.webhooks import actions as webhooks
 from signup.webhooks import send as webhooks_send
 
@@ -88,6 +88,7 @@ JOBS: tuple[Kind, ...] = (
         threads=send.CONNECTIONS,
     ),
     Kind(refusals.JOB_APPLY, lambda: refusals.run, retry="again when its lease ends, a minute later"),
+    Kind(newlinks.JOB_MAIL, lambda: newlinks.run, retry="again when its lease ends, a minute later"),
     Kind(
         retention.JOB_RUN,
         lambda: retention.run,

@@ -28,6 +28,10 @@ class Limit:
 ADDRESS_MAIL = (Limit(1, 10 * MINUTE), Limit(3, DAY), Limit(5, 30 * DAY))
 
 
+# Links that people ask for do not use up what confirmations may need, and no more of them come.
+LINK_MAIL = ADDRESS_MAIL
+
+
 @dataclass(frozen=True)
 class Allowance:
     """Above `soft` a post needs a proof, above `hard` it has to wait."""
@@ -64,9 +68,17 @@ KEEP_DAYS = 30
 
 def address_budget_key(session: Session, controller_id: str, comparable: str) -> bytes:
     """The key under which an address's mails are counted; plus tags and dots of the local part do not split it."""
+    return session.keys.keyed_hash("budget:address", f"{controller_id}|{_one_mailbox(comparable)}")
+
+
+def link_budget_key(session: Session, controller_id: str, comparable: str) -> bytes:
+    """The key under which the links are counted that an address was asked to get."""
+    return session.keys.keyed_hash("budget:link", f"{controller_id}|{_one_mailbox(comparable)}")
+
+
+def _one_mailbox(comparable: str) -> str:
     local, _, domain = comparable.rpartition("@")
-    local = local.partition("+")[0].replace(".", "")
-    return session.keys.keyed_hash("budget:address", f"{controller_id}|{local}@{domain}")
+    return f"{local.partition('+')[0].replace('.', '')}@{domain}"
 
 
 def remaining_seconds(spent: Sequence[int], limits: Sequence[Limit], *, now: datetime) -> int:

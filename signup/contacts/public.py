@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, abort, g, request
+from flask import Blueprint, g, request
 from werkzeug.wrappers import Response
 
 from signup.core.db import reading
 from signup.core.values import utc_now
 from signup.subscriptions import addresses
 from signup.subscriptions.addresses import LINK, State
-from signup.web.token_pages import fresh, ident_in, itself, keys, page, press, protect
+from signup.web.token_pages import UnknownLink, fresh, ident_in, itself, keys, page, press, protect
 
 blueprint = Blueprint("contacts", __name__)
 protect(blueprint)
@@ -33,7 +33,7 @@ def _page(ident: bytes, *, young: bool = False) -> Response:
     with reading() as session:
         shown = addresses.look(session, ident, now=now)
     if shown is None:
-        abort(404)
+        raise UnknownLink
     g.locale, g.timezone, g.informal = shown.locale, shown.controller.timezone, shown.informal
     usable = shown.state is State.OPEN
     return page(

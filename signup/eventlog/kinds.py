@@ -22,6 +22,7 @@ class EventType(Enum):
     REASON_GIVEN = "unsubscription.reason"
     CONSENT_WITHDRAWN = "consent.withdrawn"
     LINK_OPENED = "link.opened"
+    LINK_ASKED = "link.asked"
     MAIL_ACCEPTED = "mail.accepted"
     MAIL_FAILED = "mail.failed"
     MAIL_BOUNCED = "mail.bounced"

@@ -24,14 +24,12 @@ from signup.subscriptions import presses, requests
 from signup.subscriptions.presses import SignupRequest
 from signup.web import errors as web_errors
 from signup.web.cors import allow_listed
-from signup.web.request import PUBLIC_CSP, client_info, config, is_person, lead_on, speak, wants_json
+from signup.web.request import SECOND_CSP, client_info, config, is_person, lead_on, speak, wants_json
 
 blueprint = Blueprint("forms", __name__)
 
 MAX_PAGE_CHARACTERS = 500
 VIEW_WAIT_SECONDS = 0.2
-# The one page of ours with a script: it solves the challenge.
-SECOND_CSP = f"{PUBLIC_CSP}; script-src 'self'; connect-src 'self'"
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 # A day: the list of origins a browser may remember.
 PREFLIGHT_SECONDS = 86_400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Protocol
 
 from werkzeug.datastructures import MultiDict
 
@@ -29,9 +30,19 @@ FAST_SECONDS = 2.0
 MAX_SECOND_LOOK_SECONDS = 3600.0
 
 
+class Door(Protocol):
+    """What a press is counted for: a form, or another page that mails follow from."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]: ...
+
+
 def look(
     keys: Keys,
-    view: FormView,
+    view: Door,
     data: MultiDict[str, str],
     email: EmailAddress,
     *,
@@ -60,7 +71,7 @@ def look(
 
 
 def _signals(
-    keys: Keys, view: FormView, data: MultiDict[str, str], email: EmailAddress, *, now: datetime
+    keys: Keys, view: Door, data: MultiDict[str, str], email: EmailAddress, *, now: datetime
 ) -> tuple[str, ...]:
     found = []
     if data.get(HONEYPOT):
@@ -73,7 +84,7 @@ def _signals(
     return tuple(found)
 
 
-def _is_second(keys: Keys, view: FormView, nonce: str, *, now: datetime) -> bool:
+def _is_second(keys: Keys, view: Door, nonce: str, *, now: datetime) -> bool:
     age = keys.page_age(SECOND, view.id.encode(), nonce, now)
     return age is not None and 0 <= age <= MAX_SECOND_LOOK_SECONDS
 
@@ -83,7 +94,7 @@ def is_vouched(data: MultiDict[str, str]) -> bool:
     return bool(data.get(challenge.FIELD)) or SECOND in data
 
 
-def hidden(keys: Keys, view: FormView, source: str | None, *, now: datetime) -> dict[str, str]:
+def hidden(keys: Keys, view: Door, source: str | None, *, now: datetime) -> dict[str, str]:
     """The fields that every page of ours sends along: when it was made, and by which signed source it was opened."""
     fields = {RENDERED: keys.page_nonce(RENDERED, view.id.encode(), now)}
     if source and sources.name_of(keys, view.id, source):
@@ -91,7 +102,7 @@ def hidden(keys: Keys, view: FormView, source: str | None, *, now: datetime) -> 
     return fields
 
 
-def second(keys: Keys, view: FormView, *, now: datetime) -> dict[str, str]:
+def second(keys: Keys, view: Door, *, now: datetime) -> dict[str, str]:
     """The fields that our second page sends along; a script fills the proof in, and without one it may be empty."""
     return {SECOND: keys.page_nonce(SECOND, view.id.encode(), now), challenge.FIELD: ""}
 

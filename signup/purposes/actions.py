@@ -145,6 +145,12 @@ def find_controller(session: Session, slug: str) -> ControllerView:
     return ControllerView(*row)
 
 
+def only_controller(session: Session) -> ControllerView | None:
+    """The controller, if there is but one: then it is clear who is meant."""
+    rows = session.execute(select(*_CONTROLLER).limit(2)).all()
+    return ControllerView(*rows[0]) if len(rows) == 1 else None
+
+
 def list_controllers(session: Session) -> list[ControllerView]:
     return [ControllerView(*row) for row in session.execute(select(*_CONTROLLER).order_by(Controller.slug).limit(1000))]
 

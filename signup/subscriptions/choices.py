@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, abort, g, redirect, request
+from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
 from signup.core.db import reading, transaction
@@ -12,7 +12,7 @@ from signup.subscriptions.preferences import PAUSE_DAYS, Choices
 from signup.subscriptions.rules import BY_PAGE
 from signup.subscriptions.states import EndReason
 from signup.web.request import client_info, speak
-from signup.web.token_pages import fresh, itself, keys, note, page, protect
+from signup.web.token_pages import UnknownLink, fresh, ident_in, itself, keys, note, page, protect
 
 blueprint = Blueprint("preferences", __name__)
 protect(blueprint)
@@ -23,18 +23,14 @@ SAVED = "saved"
 
 @blueprint.get("/preferences/<token>")
 def show(token: str) -> Response:
-    ident = keys().open_token(links.PREFERENCES, token)
-    if ident is None:
-        return _unknown()
+    ident = ident_in(links.PREFERENCES, token)
     _note_opening(ident)
     return _preferences_page(ident)
 
 
 @blueprint.post("/preferences/<token>")
 def change(token: str) -> Response:
-    ident = keys().open_token(links.PREFERENCES, token)
-    if ident is None:
-        return _unknown()
+    ident = ident_in(links.PREFERENCES, token)
     if not fresh(links.PREFERENCES, ident):
         _note_opening(ident)
         return _preferences_page(ident, again=True)
@@ -56,18 +52,15 @@ def _save(ident: bytes) -> Response:
         return _leave(ident)
     with transaction() as session:
         saved = preferences.save(session, ident, wish, client=client_info(request), now=utc_now())
-    return _unknown() if saved is None else itself(SAVED)
+    if saved is None:
+        raise UnknownLink
+    return itself(SAVED)
 
 
 def _ask_again(ident: bytes) -> Response:
     with transaction() as session:
         preferences.ask_again(session, ident, client=client_info(request), now=utc_now())
     return itself()
-
-
-def _unknown() -> Response:
-    """What a forged link and a revoked one get alike."""
-    return page("subscriptions/unknown.html", 404, controller=None)
 
 
 def _note_opening(ident: bytes) -> None:
@@ -81,7 +74,7 @@ def _leave(ident: bytes) -> Response:
     with transaction() as session:
         found = endings.behind_link(session, ident)
         if found is None:
-            abort(404)
+            raise UnknownLink
         endings.end(session, found[0], ending, client=client_info(request), now=utc_now())
     return redirect(f"/unsubscribe/{keys().token(links.UNSUBSCRIBE, ident)}", 303)
 
@@ -92,7 +85,7 @@ def _preferences_page(ident: bytes, *, again: bool = False) -> Response:
         found = preferences.look(session, ident)
         resend_at = preferences.next_mail(session, found.order, now=now) if found and found.asked else None
     if found is None:
-        return _unknown()
+        raise UnknownLink
     _speak(found)
     order = found.order
     return page(

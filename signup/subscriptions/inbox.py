@@ -14,7 +14,7 @@ from signup.subscriptions.codes import Outcome, Typed
 from signup.subscriptions.pending import Pending
 from signup.subscriptions.rules import Link
 from signup.web.request import client_info, speak
-from signup.web.token_pages import fresh, ident_in, itself, keys, note, page, protect, seconds_open
+from signup.web.token_pages import UnknownLink, fresh, ident_in, itself, keys, note, page, protect, seconds_open
 
 blueprint = Blueprint("inbox", __name__)
 protect(blueprint)
@@ -94,7 +94,7 @@ def _confirmed(outcome: Outcome) -> Response:
     """The page that the button leads to as well: ours, or the one that the form names."""
     question = outcome.question
     if question is None:
-        abort(404)
+        raise UnknownLink
     if url := shown.onward(question):
         return redirect(url, 303)
     speak(question.view)
@@ -125,7 +125,7 @@ def enter_code(token: str) -> Response:
             session, ident, typed, client=client_info(request), page_seconds=seconds, now=utc_now()
         )
     if outcome is None:
-        abort(404)
+        raise UnknownLink
     return _confirmed(outcome) if outcome.typed is Typed.RIGHT else _code_page(ident, wrong=True)
 
 
@@ -139,7 +139,7 @@ def _code_page(ident: bytes, **flags: Any) -> Response:
     with reading() as session:
         question = answers.look(session, ident, now=now)
         if question is None:
-            abort(404)
+            raise UnknownLink
         values = {**shown.question(session, question), "not_me_url": links.not_me_url(session, ident)}
     speak(question.view)
     if question.link is not Link.OPEN:

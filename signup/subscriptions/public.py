@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, abort, g, make_response, redirect, request
+from flask import Blueprint, g, make_response, redirect, request
 from werkzeug.wrappers import Response
 
 from signup.consents.actions import Held
@@ -14,7 +14,18 @@ from signup.subscriptions import answers, endings, links, resending, shown, tone
 from signup.subscriptions.rules import BY_PAGE, LEAVING_REASONS, UNDO_WINDOW, Link, NotMe
 from signup.subscriptions.states import EndReason, Status
 from signup.web.request import client_info, speak
-from signup.web.token_pages import fresh, ident_in, itself, keys, note, one_click, page, press, protect
+from signup.web.token_pages import (
+    UnknownLink,
+    fresh,
+    ident_in,
+    itself,
+    keys,
+    note,
+    one_click,
+    page,
+    press,
+    protect,
+)
 
 blueprint = Blueprint("subscriptions", __name__)
 protect(blueprint)
@@ -78,7 +89,7 @@ def _confirm_page(ident: bytes, *, young: bool = False) -> Response:
     with reading() as session:
         question = answers.look(session, ident, now=now)
         if question is None:
-            abort(404)
+            raise UnknownLink
         values = {**shown.question(session, question), "not_me_url": links.not_me_url(session, ident)}
     speak(question.view)
     link = question.link
@@ -117,7 +128,7 @@ def _not_me_page(ident: bytes, *, young: bool = False) -> Response:
     with reading() as session:
         question = answers.look(session, ident, now=now)
     if question is None:
-        abort(404)
+        raise UnknownLink
     speak(question.view)
     state, usable = question.not_me, question.not_me in (NotMe.OPEN, NotMe.AFTER_CONFIRM)
     ended = state is NotMe.DONE and question.subscription is not None and question.subscription.flagged
@@ -166,7 +177,7 @@ def _end(ident: bytes, by: str) -> None:
     with transaction() as session:
         found = endings.behind_link(session, ident)
         if found is None:
-            abort(404)
+            raise UnknownLink
         order, scope = found
         if scope is None:
             endings.end(session, order, ending, client=client_info(request), actor=actor, now=utc_now())
@@ -185,7 +196,7 @@ def _undo(ident: bytes) -> Response:
     with transaction() as session:
         found = endings.behind_link(session, ident)
         if found is None:
-            abort(404)
+            raise UnknownLink
         age = keys().page_age(UNDO, _ending_of(ident, *found), request.form.get(UNDO, ""), now)
         in_time = age is not None and 0 <= age <= UNDO_WINDOW.total_seconds()
         undone = in_time and endings.undo(session, *found, client=client_info(request), now=now)
@@ -197,7 +208,7 @@ def _note_reason(ident: bytes) -> Response:
     with transaction() as session:
         found = endings.behind_link(session, ident)
         if found is None:
-            abort(404)
+            raise UnknownLink
         about = _ending_of(ident, *found)
         if keys().page_is_fresh(WHY, about, request.form.get("nonce", ""), now):
             endings.note_reason(session, found[0], request.form[WHY], about=about, now=now)
@@ -209,7 +220,7 @@ def _unsubscribe_page(ident: bytes, *, young: bool = False) -> Response:
     with reading() as session:
         found = endings.behind_link(session, ident, lock=False)
         if found is None:
-            abort(404)
+            raise UnknownLink
         order, scope = found
         held = order.subscription
         preferences_url = links.preferences_url(session, links.unsubscribe_id(session, held.id, held.epoch))

@@ -23,6 +23,17 @@ def of_contact(session: Session, contact_id: str) -> str:
     return str(whole(definition)["tone"]) if definition else FORMAL
 
 
+def of_controller(session: Session, controller_id: str) -> str:
+    """The tone of the German form that was published last, for pages about no person; formal when there is none."""
+    definition = session.scalars(
+        select(FormVersion.definition)
+        .where(FormVersion.controller_id == controller_id, FormVersion.locale == "de")
+        .order_by(FormVersion.created_at.desc(), FormVersion.id.desc())
+        .limit(1)
+    ).first()
+    return str(whole(definition)["tone"]) if definition else FORMAL
+
+
 def informal(session: Session, contact_id: str) -> bool:
     """Whether German says du to this contact."""
     return of_contact(session, contact_id) == INFORMAL

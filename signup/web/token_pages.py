@@ -8,13 +8,15 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from flask import Blueprint, abort, make_response, redirect, render_template, request
+from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
 from signup.core.db import Session, database, transaction
 from signup.core.errors import Busy
 from signup.core.signing import Keys
 from signup.core.values import ClientInfo, utc_now
-from signup.web.request import client_info, is_cross_site, lead_on, mask_token_page
+from signup.web import errors, lost_links
+from signup.web.request import client_info, is_cross_site, lead_on, mask_token_page, wants_json
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +26,23 @@ T_co = TypeVar("T_co", covariant=True)
 NOTE_WAIT_SECONDS = 0.2
 
 
+class UnknownLink(NotFound):
+    """Nothing stands behind a link, or nothing any more: a forged one and a revoked one get the same page."""
+
+
 def keys() -> Keys:
     return database().keys
 
 
 def ident_in(purpose: str, token: str) -> bytes:
-    """The id in a token of ours; 404 for a forged one."""
+    """The id in a token of ours.
+
+    Raises:
+        UnknownLink: it is forged or cut off.
+    """
     ident = keys().open_token(purpose, token)
     if ident is None:
-        abort(404)
+        raise UnknownLink
     return ident
 
 
@@ -72,12 +82,16 @@ class Act(Protocol[T_co]):
 
 
 def press(purpose: str, ident: bytes, act: Act[T_co]) -> T_co:
-    """What the button of a fresh page came to, in one commit; 404 when we never sent the link."""
+    """What the button of a fresh page came to, in one commit.
+
+    Raises:
+        UnknownLink: we never sent it.
+    """
     client, seconds, now = client_info(request), seconds_open(purpose, ident), utc_now()
     with transaction() as session:
         outcome = act(session, ident, client=client, page_seconds=seconds, now=now)
     if outcome is None:
-        abort(404)
+        raise UnknownLink
     return outcome
 
 
@@ -103,7 +117,18 @@ def _refuse_foreign_posts() -> None:
         abort(403)
 
 
+def _unknown(_error: UnknownLink) -> Response:
+    """Nothing is said about anybody; whoever is signed up can have a new link mailed."""
+    if wants_json(request):
+        return errors.problem(404, "not-found", errors.message_of(404))
+    try:
+        return lost_links.page(lost_links.owner(), lost_links.UNKNOWN, 404)
+    except Busy:
+        return errors.page(404)
+
+
 def protect(blueprint: Blueprint) -> None:
     """Every page of `blueprint` is masked, and takes no POST that another site's page made."""
     blueprint.before_request(_refuse_foreign_posts)
     blueprint.after_request(mask_token_page)
+    blueprint.register_error_handler(UnknownLink, _unknown)

@@ -14,6 +14,7 @@ QUEUES = {
     "signup.subscriptions.questions": "asked by requests and resending only, which go through the guard",
     "signup.subscriptions.welcoming": "after a click in the person's own mailbox, once a confirmation",
     "signup.subscriptions.addresses": "asked by a program with a key; draws on the caps of both addresses",
+    "signup.subscriptions.newlinks": "asked on a page that goes through the guard; to who is signed up, within caps",
     "signup.subscriptions.notices": "a digest to addresses that staff entered",
     "signup.forms.mailing": "a command of staff, to the address they name",
 }
@@ -48,6 +49,7 @@ def test_every_way_to_ask_by_mail_goes_through_the_guard_when_the_source_is_read
     assert asking >= {"signup.subscriptions.requests", "signup.subscriptions.resending"}
     assert {name: uses(name) for name in asking if uses(name) != GUARD} == {}
     assert "limits" in uses("signup.subscriptions.addresses")
+    assert uses("signup.subscriptions.newlinks") == GUARD
 
 
 def test_nobody_else_queues_a_mail_when_the_source_is_read() -> None:

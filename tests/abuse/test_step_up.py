@@ -147,7 +147,9 @@ def test_our_second_page_counts_for_its_own_form_only_when_sent(post: Post, clie
     page = post("late@beispiel.de")
     nonce = hidden(page.text)["second_look"]
     assert post("late@beispiel.de", form="demo-en", second_look=nonce).status_code == 429
-    assert post("late@beispiel.de", second_look=nonce[:-1] + ("a" if nonce[-1] != "a" else "b")).status_code == 429
+    # Not the last character: some of its bits mean nothing.
+    altered = nonce[:-2] + ("a" if nonce[-2] != "a" else "b") + nonce[-1]
+    assert post("late@beispiel.de", second_look=altered).status_code == 429
 
 
 @pytest.mark.req("A7")

@@ -111,6 +111,11 @@ def _form(locale: str, form: Form, errors: list[dict[str, str]], notice: str | N
     }
 
 
+def _lost(state: str, **changes: Any) -> dict[str, Any]:
+    hidden = {"of": "beispiel", "rendered": NONCE}
+    return {"state": state, "hidden": hidden, "typed": "", "errors": [], "notice": None, "challenge": None, **changes}
+
+
 def _confirm(locale: str, state: str, **changes: Any) -> dict[str, Any]:
     return {
         "state": state,
@@ -236,6 +241,7 @@ def public_pages(locale: str) -> dict[str, tuple[str, dict[str, Any]]]:
     wrong = [{"field": name, "message": words[name]} for name in ("email", "purpose")]
     typed = Form("anna.beispiel.example", ["product-news"])
     confirm, unsubscribe = "subscriptions/confirm.html", "subscriptions/unsubscribe.html"
+    lost = "subscriptions/unknown.html"
     bare = {"address": None, "purposes": [], "requested_at": None, "page_host": None, "expires_at": None}
     pages: dict[str, tuple[str, dict[str, Any]]] = {
         "form": ("forms/form.html", _form(locale, Form(), [], None)),
@@ -262,7 +268,12 @@ def public_pages(locale: str) -> dict[str, tuple[str, dict[str, Any]]]:
         ),
         "preferences-again": ("subscriptions/preferences.html", _preferences(locale, again=True)),
         "preferences-inactive": ("subscriptions/preferences.html", _preferences(locale, "inactive")),
-        "preferences-unknown": ("subscriptions/unknown.html", {"controller": None}),
+        "lost-unknown": (lost, _lost("unknown")),
+        "lost-nobody": (lost, _lost("unknown", controller=None)),
+        "lost-ask": (lost, _lost("ask")),
+        "lost-errors": (lost, _lost("ask", typed="anna", errors=wrong[:1])),
+        "lost-notice": (lost, _lost("ask", typed="anna@x.example", notice=words["notice"])),
+        "lost-asked": (lost, _lost("asked")),
         "confirm-young": (confirm, _confirm(locale, "open", young=True)),
         "confirm-bare": (confirm, _confirm(locale, "expired", may_resend=False, **bare)),
         "confirmed-bare": (confirm, _confirm(locale, "confirmed", **bare)),

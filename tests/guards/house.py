@@ -43,6 +43,7 @@ HTTP_MODULES = (
     "signup.mail.mailbox",
     "signup.subscriptions.inbox",
     "signup.subscriptions.choices",
+    "signup.subscriptions.lost",
     "signup.forms.embeds",
 )
 

@@ -130,6 +130,8 @@ def _paths(rule: str, world: World) -> Iterator[str]:
         yield rule.replace("<slug>", "demo-de").replace("<handle>", world.tokens["pending"])
     elif rule.startswith("/brand/"):
         yield rule.replace("<colour>", "0b5d6b").replace("<name>", world.tokens["logo"])
+    elif rule.startswith("/preferences"):
+        yield f"{rule}?of=beispiel"
     elif rule.startswith("/f/"):
         yield rule.replace("<slug>", "demo-de")
     else:

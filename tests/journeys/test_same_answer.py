@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import select
 
+from signup import wiring
 from signup.contacts import actions as contacts
-from signup.core.db import transaction
+from signup.contacts.models import Contact
+from signup.core.db import reading, transaction
 from signup.core.values import EmailAddress, utc_now
-from signup.subscriptions import answers
+from signup.mail.models import Message, MessageState
+from signup.subscriptions import answers, newlinks
 from signup.suppression import actions as suppression
 from signup.suppression.models import Reason
+from signup.worker import JobTurn
 from tests.conftest import CLIENT, SignedUp, queued_mail
 from tests.journeys.world import ident_in
 
@@ -122,6 +127,28 @@ def test_the_pending_page_answers_alike_when_another_mail_is_asked_for(client: F
         place = post(client, state, "text/html").location
         answer = client.post(place, data={"nonce": "wrong"})
         assert (answer.status_code, answer.location) == (303, place), state
+
+
+@pytest.mark.req("A8")
+@pytest.mark.req("U9")
+@pytest.mark.usefixtures("known")
+def test_every_address_gets_the_same_answer_when_it_asks_for_a_link(client: FlaskClient) -> None:
+    seen = {}
+    for state in STATES:
+        data = {"of": "beispiel", "email": address_in(state)}
+        answer = client.post("/preferences", data=data)
+        again = client.post("/preferences", data=data)
+        seen[state] = shape(answer), shape(again), shape(client.get(answer.location))
+    assert seen["new"][0][0] == 303
+    assert {state for state in STATES if seen[state] != seen["new"]} == set()
+    turn = JobTurn(next(kind for kind in wiring.JOBS if kind.name == newlinks.JOB_MAIL))
+    while turn(utc_now):
+        pass
+    with reading() as session:
+        told = session.execute(select(Contact.email, Message.state).join(Message, Message.contact_id == Contact.id)
+                               .where(Message.kind == "preferences").order_by(Message.id)).all()  # fmt: skip
+    confirmed = address_in("confirmed")
+    assert [tuple(row) for row in told] == [(confirmed, MessageState.QUEUED), (confirmed, MessageState.HELD)]
 
 
 def test_a_pending_page_of_another_form_or_handle_is_404_when_guessed(client: FlaskClient) -> None:
