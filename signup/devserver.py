@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ POLL_SECONDS = 0.03
 # systemd leaves names that begin with X_ to programs of their own.
 PREPARED = b"X_PREPARED="
 EXIT_STOPPED, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+USAGE = "bin/run takes no arguments. Settings are environment variables, such as PORT=8001 bin/run; Ctrl-C stops it."
 
 
 class UsageProblem(Exception):
@@ -331,7 +332,11 @@ def run(signals: Signals) -> int:
             catcher.stop()
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
+    if arguments:
+        # A word that is not understood must not start a service that then stays.
+        say(USAGE)
+        return EXIT_STOPPED if arguments[0] in ("-h", "--help") else EXIT_USAGE
     os.chdir(ROOT)
     signals = Signals()
     try:
@@ -345,4 +350,4 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["worker"]:
         work()
     else:
-        sys.exit(main())
+        sys.exit(main(sys.argv[1:]))

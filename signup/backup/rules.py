@@ -184,7 +184,8 @@ def check_secrets(manifests: Sequence[Manifest], ours: Mapping[str, Sequence[str
     }
     if missing:
         raise Invalid(
-            f"{' and '.join(sorted(missing))} is not the one that the backup was made with "
+            f"{' and '.join(sorted(missing))} {'are not the ones' if len(missing) > 1 else 'is not the one'} "
+            "that the backup was made with "
             "(a former SIGNUP_DATA_KEY may stand in SIGNUP_DATA_KEY_FALLBACKS)."
         )
     return [

@@ -76,7 +76,7 @@ def notice(controller: str, address: str, every: str | None, locale: str) -> Non
 
 @mail.command("dkim-key")
 @click.argument("controller")
-@click.option("--selector", required=True, help="Name of the key in DNS, such as s2026.")
+@click.option("--selector", default="", help="Name of the key in DNS, such as s2026; --stop needs none.")
 @click.option("--algorithm", type=click.Choice(dkim.ALGORITHMS), default="rsa", show_default=True)
 @click.option("--domain", default="", help="For a sender in another domain, which CONTROLLER is going to use.")
 @click.option("--show", "shown", is_flag=True, help="Print the record of a key that is there.")
@@ -88,6 +88,8 @@ def dkim_key(
     """Make a signing key for CONTROLLER and print its DNS record; later, sign with it."""
     if shown + used + stopped > 1:
         raise BadInput("Say one of --show, --use and --stop.")
+    if not selector and not stopped:
+        raise BadInput("Missing option '--selector'.")
     now = utc_now()
     with plain_errors(), transaction() as session:
         owner = controller_named(session, controller)

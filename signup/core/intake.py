@@ -49,12 +49,13 @@ class IntakeConfig:
 def told(config: IntakeConfig) -> dict[str, str]:
     """The settings in words for the operator, without the token."""
     listen = config.listen
+    boxes = [f"mail to {config.unsubscribe_mailbox}"] if config.unsubscribe_mailbox else []
     ways = [f"{listen.protocol}://{listen.host}:{listen.port}"] if listen else []
     ways += [f"Amazon SES by {len(config.ses_topics)} topics"] if config.ses_topics else []
     ways += ["Brevo"] if config.brevo_token else []
     return {
         "mails return to": config.bounce_address or "the sender of each controller",
-        "unsubscribe by mail": config.unsubscribe_mailbox or "none: https links only",
+        "unsubscribes by": ", ".join([*boxes, "https links"]),
         "reports come by": ", ".join([*ways, "files and the API"]),
         "soft bounces": f"{config.soft_bounces} within 30 days end a subscription",
     }

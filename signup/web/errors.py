@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, jsonify, make_response, render_template, request
@@ -149,11 +150,18 @@ def drain() -> None:
         left -= len(chunk)
 
 
+def _detail_of(status: int) -> str:
+    """What a program is told: it opened no mail that could be cut off, and has no page to go back to."""
+    if status == HTTPStatus.NOT_FOUND and request.path.startswith("/api/"):
+        return "No such path or record; /api/v1/docs lists the paths."
+    return message_of(status)
+
+
 def _answer(
     status: int, code: str, message: str | None, *, retry_after: int | None = None, more: Any = None
 ) -> Response:
     if request.path.startswith("/api/") or wants_json(request):
-        return problem(status, code, message or message_of(status), retry_after=retry_after, more=more)
+        return problem(status, code, message or _detail_of(status), retry_after=retry_after, more=more)
     return page(status, message=message, retry_after=retry_after)
 
 

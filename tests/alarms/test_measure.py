@@ -105,6 +105,11 @@ def test_an_endpoint_fails_for_a_day_when_a_delivery_was_given_up(app: Flask, en
     assert found(clock) == []
 
 
+def test_nobody_is_alarmed_when_a_developers_test_was_given_up(app: Flask, endpoint: str, clock: Clock) -> None:
+    deliveries(state=DeliveryState.DEAD, finished_at=clock(), trigger="test")
+    assert found(clock) == []
+
+
 def test_an_endpoint_is_off_when_its_receiver_said_gone(
     app: Flask, demo: SimpleNamespace, endpoint: str, clock: Clock
 ) -> None:

@@ -89,6 +89,7 @@ def test_problem_is_told_as_json_when_the_path_is_unknown(api: Api, path: str) -
     assert answer.content_type == "application/problem+json"
     assert answer.json is not None
     assert {"type", "title", "status", "code", "detail"} <= answer.json.keys()
+    assert "mail" not in answer.json["detail"], "a program opened no mail whose link was cut off"
 
 
 def test_problem_is_told_as_json_when_the_method_is_wrong(api: Api) -> None:

@@ -5,6 +5,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -187,3 +188,13 @@ def test_one_clear_line_is_said_when_the_database_does_not_answer(tmp_path: Path
     assert "The database does not answer: " in output
     assert "Traceback" not in output
     assert "hunter2" not in output
+
+
+@pytest.mark.parametrize(("word", "code"), [("--help", 0), ("-h", 0), ("serve", 2), ("--port=8001", 2)])
+def test_nothing_starts_when_it_is_given_a_word(tmp_path: Path, word: str, code: int) -> None:
+    command = [sys.executable, "-m", "signup.devserver", word]
+    environment = {**clean_environment(), "SIGNUP_INSTANCE": str(tmp_path / "instance")}
+    answer = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (answer.returncode, answer.stdout) == (code, "")
+    assert "takes no arguments" in answer.stderr
+    assert not (tmp_path / "instance").exists()
