@@ -25,6 +25,8 @@ from signup.core.config import Config
 from signup.core.signing import Keys
 from signup.core.values import LOCALES
 from signup.eventlog import api as eventlog_api
+from signup.evidence import api as evidence_api
+from signup.evidence import public as evidence_public
 from signup.forms import api as forms_api
 from signup.forms import embeds as forms_embeds
 from signup.forms import public as forms_public
@@ -80,6 +82,8 @@ BLUEPRINTS = (
     subscriptions_api.blueprint,
     contacts_api.blueprint,
     eventlog_api.blueprint,
+    evidence_api.blueprint,
+    evidence_public.blueprint,
     transfer_api.blueprint,
     webhooks_api.blueprint,
     intake_api.blueprint,

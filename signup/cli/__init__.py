@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from flask import Flask
 
-from signup.cli import abuse, backup, bounces, holds, keys, mails, operate, senders, setup, transfer, webhooks
+from signup.cli import abuse, backup, bounces, evidence, holds, keys, mails, operate, senders, setup, transfer, webhooks
 from signup.cli.common import Commands
 
 
@@ -22,7 +22,7 @@ class Prepared:
 def register(app: Flask) -> None:
     """All commands are found by `flask`."""
     app.cli = Commands(app.name, commands=app.cli.commands)
-    for module in (setup, keys, mails, webhooks, transfer, operate, bounces, abuse, backup, holds, senders):
+    for module in (setup, keys, mails, webhooks, transfer, operate, bounces, abuse, backup, evidence, holds, senders):
         for command in module.COMMANDS:
             app.cli.add_command(command)
 

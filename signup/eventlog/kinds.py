@@ -113,6 +113,8 @@ FIELDS: dict[str, FieldClass] = {
     "log_size": FieldClass.RESIDUE,
     "note_sha256": FieldClass.RESIDUE,
     "timestamps": FieldClass.RESIDUE,
+    # Without its token a mail could be guessed from its hash, so this one goes with the person.
+    "mail_blanked_sha256": FieldClass.CONTENT,
     "email": FieldClass.IDENTITY,
     "fields": FieldClass.IDENTITY,
     "recipient": FieldClass.IDENTITY,

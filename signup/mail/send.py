@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from signup.core.db import Session, reading, transaction
 from signup.core.errors import Busy
 from signup.eventlog.kinds import FIELDS, SEALED_CLASSES, EventType
 from signup.eventlog.record import record
+from signup.mail.blanking import blanked
 from signup.mail.models import Message, MessageState
 from signup.mail.outgoing import Outgoing, open_all
 from signup.mail.postman import Answer, Postman, Unreachable
@@ -242,7 +244,11 @@ def _kept(item: Outgoing) -> dict[str, Any]:
 def _accepted(session: Session, item: Outgoing, answer: Answer, *, now: datetime) -> None:
     values = {"state": MessageState.ACCEPTED, "smtp_reply": answer.short, "accepted_at": now, **_kept(item)}
     session.change(Message, {"id": item.message_id}, values)
-    _record(session, item, EventType.MAIL_ACCEPTED, _evidence(item, answer), now=now)
+    evidence = _evidence(item, answer)
+    if item.confirmation_id is not None:
+        # So that the mail can be shown, and checked, while its links still act.
+        evidence["mail_blanked_sha256"] = hashlib.sha256(blanked(item.raw)).hexdigest()
+    _record(session, item, EventType.MAIL_ACCEPTED, evidence, now=now)
 
 
 def _failed(

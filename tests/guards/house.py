@@ -32,6 +32,7 @@ FEATURES = (
     "transfer",
     "privacy",
     "alarms",
+    "evidence",
     "reports",
     "backup",
 )

@@ -48,6 +48,7 @@ PUBLIC: dict[str, str] = {
     "subscriptions.unsubscribe": "a mailed token",
     "brand.theme": "a colour as a style sheet, for any colour",
     "brand.logo": "the picture on a controller's public pages",
+    "evidence_public.show_anchors": "what everybody needs who checks a proof",
     "intake.notice": "a provider's signature or token",
     "reports.health": "says only that the process is up",
     "reports.ready": "says only whether the service can serve",

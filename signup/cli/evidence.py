@@ -1,0 +1,93 @@
+"""Commands about the proof of consents."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import click
+
+from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
+from signup.contacts import actions as contacts
+from signup.core.db import reading, transaction
+from signup.core.errors import NotFound
+from signup.core.values import OPERATOR, EmailAddress, utc_now
+from signup.eventlog import merkle, sealing
+from signup.evidence import bundle, files
+
+
+@click.group("evidence", cls=PlainGroup)
+def evidence() -> None:
+    """Seal the log, take out the proof of a consent."""
+
+
+@evidence.command("seal", cls=PlainCommand)
+def seal() -> None:
+    """Seal what waits now, and print size and root of the log."""
+    sealed = _seal_all()
+    with reading() as session:
+        last = sealing.newest(session)
+        tree = merkle.Tree(sealing.reader(session), last.size if last else 0)
+        root = base64.b64encode(tree.root()).decode()
+    click.echo(f"sealed {sealed}, size {tree.size}, root {root}")
+
+
+def _seal_all() -> int:
+    """How many leaves are new; a log that another process is sealing has its places soon, too."""
+    count = 0
+    try:
+        while (done := sealing.seal_now(utc_now)) is not None:
+            count += done.count
+            if done.count < sealing.BATCH:
+                break
+    except sealing.LogDamaged as damage:
+        raise click.ClickException(f"The log is damaged, nothing was signed: {damage}.") from None
+    return count
+
+
+@evidence.command("export", cls=PlainCommand)
+@click.argument("email")
+@click.option("--controller", "owner", help="Slug of the controller.")
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="New or empty folder for the files."
+)
+def export(email: str, owner: str | None, out: Path) -> None:
+    """Write everything that proves a person's consents into a folder, sealed up to now."""
+    with plain_errors():
+        address = EmailAddress.parse(email)
+        with reading() as session:
+            controller = controller_named(session, owner)
+            found = contacts.find(session, controller.id, address)
+        if found is None:
+            raise NotFound(f"{controller.name} holds no contact with this address.")
+        _make(out)
+        _seal_all()
+        with transaction() as session:
+            made = bundle.read(session, controller.id, found.id, client=None, actor=OPERATOR, now=utc_now())
+    written = files.of_bundle(made)
+    for name, content in written.items():
+        path = out / name
+        path.touch(mode=0o600)
+        path.write_bytes(content)
+    click.echo(f"{len(made.events)} events, {len(written)} files in {out}")
+    for item in made.left_out:
+        click.echo(f"mail {item.sha256[:12]}: {_WHY[item.why]}")
+
+
+_WHY = {
+    "question-open": "left out, its question is still open",
+    "link-acts": "the tokens of its links are blanked, they still act",
+}
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        full = any(out.iterdir())
+    except OSError as error:
+        raise BadInput(f"{out} cannot be made: {error.strerror}.") from None
+    if full:
+        raise BadInput(f"{out} is not empty.")
+
+
+COMMANDS = (evidence,)

@@ -1,0 +1,61 @@
+"""What a stranger has to hold, from us or from somebody else, to check a bundle without us."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import select
+
+from signup.core.db import Session
+from signup.core.values import rfc3339
+from signup.eventlog import sealing
+from signup.eventlog.models import LogKey
+from signup.eventlog.notes import Verifier
+
+FORMAT = "doi.anchors/1"
+
+
+class LogKeyShown(Struct):
+    """A key, and the checkpoints that it signs: those over more than `first_size` leaves, up to `last_size`."""
+
+    vkey: str
+    first_size: int
+    last_size: int | None
+    valid_from: str
+    valid_until: str | None
+
+
+class Anchors(Struct):
+    v: str
+    origin: str
+    keys: list[LogKeyShown]
+    timestamp_authorities: list[dict[str, Any]]
+    checkpoint: str | None
+    made_at: str
+
+
+def published(session: Session, *, now: datetime) -> Anchors:
+    """The keys of the log with the checkpoints each one signs, and the newest checkpoint.
+
+    Rule: C2SP tlog-checkpoint; whoever keeps a checkpoint can show later that the log dropped nothing since.
+    """
+    rows = session.execute(
+        select(LogKey.first_size, LogKey.name, LogKey.public_key, LogKey.created_at).order_by(LogKey.first_size)
+    ).all()
+    keys = [
+        LogKeyShown(
+            vkey=Verifier(row.name, bytes(row.public_key)).vkey,
+            first_size=row.first_size,
+            last_size=following.first_size if following else None,
+            valid_from=rfc3339(row.created_at),
+            valid_until=rfc3339(following.created_at) if following else None,
+        )
+        for row, following in pairwise([*rows, None])
+        if row is not None
+    ]
+    last = sealing.newest(session)
+    origin = rows[0].name if rows else sealing.origin_of(session.config)
+    return Anchors(FORMAT, origin, keys, [], last.note if last else None, rfc3339(now))
