@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Protocol
 
 from signup.alarms import send as alarms
-from signup.eventlog import record, sealing
+from signup.core.config import Config
+from signup.eventlog import record, sealing, stamping
 from signup.intake import refusals
 from signup.intake.serving import Reception
 from signup.jobs import Job
@@ -40,7 +41,7 @@ class Kind:
             If it has a `settle`, that is called before each claim; a `close`, when the thread ends.
         retry: in words, what happens to a job that could not be done.
         threads: how many of one worker do this kind at once.
-        every_seconds: for a timed job, the pause between two runs.
+        every_seconds: for a timed job, the pause between two runs, or what finds it in the settings.
     """
 
     name: str
@@ -49,7 +50,11 @@ class Kind:
     batch: int = 1
     lease_seconds: float = 60
     threads: int = 1
-    every_seconds: float | None = None
+    every_seconds: float | Callable[[Config], float] | None = None
+
+    def pause(self, config: Config) -> float | None:
+        """Seconds between two runs; None for a job that is not timed."""
+        return self.every_seconds(config) if callable(self.every_seconds) else self.every_seconds
 
 
 class MailRunner:
@@ -99,8 +104,15 @@ JOBS: tuple[Kind, ...] = (
     Kind(
         sealing.JOB_SEAL,
         lambda: sealing.run,
-        retry="again when its lease ends, a minute later; refused for good while the log is damaged",
-        every_seconds=sealing.EVERY_SECONDS,
+        retry="at the next run; refused while the log is damaged, which raises an alarm",
+        every_seconds=sealing.pause,
+    ),
+    Kind(
+        stamping.JOB_STAMP,
+        lambda: stamping.run,
+        retry="at the next run, a minute later; after an hour without a time stamp there is an alarm",
+        lease_seconds=stamping.LEASE_SECONDS,
+        every_seconds=stamping.EVERY_SECONDS,
     ),
     Kind(
         notices.JOB_RUN,

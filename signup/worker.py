@@ -14,7 +14,7 @@ from contextlib import suppress
 from flask import Flask
 
 from signup import jobs, wiring
-from signup.core.db import reading, transaction
+from signup.core.db import database, reading, transaction
 from signup.core.errors import Busy
 from signup.core.values import utc_now
 from signup.wiring import Clock, Kind, Turn
@@ -54,11 +54,12 @@ class JobTurn:
         if not leased:
             return 0
         self._run(leased, clock)
-        if kind.every_seconds is None:
+        pause = kind.pause(database().config)
+        if pause is None:
             return len(leased)
         with transaction() as session:
             for job in leased:
-                at = jobs.next_run(clock(), kind.every_seconds)
+                at = jobs.next_run(clock(), pause)
                 jobs.retry(session, job, at=at, error="", burns_attempt=False)
         return 0
 

@@ -18,6 +18,8 @@ from signup.alarms.rules import Change, Finding, Standing, Step
 from signup.core.config import Config
 from signup.core.db import Session
 from signup.core.values import new_id, rfc3339
+from signup.eventlog import health
+from signup.eventlog.health import Part
 from signup.intake import actions as intake
 from signup.jobs import IS_DUE, JobRow
 from signup.mail.compose import JOB_SEND
@@ -74,7 +76,21 @@ def measure(session: Session, *, now: datetime) -> list[Finding]:
     found += _endpoints(session, now=now)
     found += [rules.form_attacked(item.form_id, item.slug, item.held) for item in attacks.to_look_at(session)]
     found.append(rules.reports_unreadable(intake.unreadable(session)))
+    found += _log(session, now=now)
     return [finding for finding in found if finding is not None]
+
+
+def _log(session: Session, *, now: datetime) -> Iterable[Finding | None]:
+    parts = health.of(session)
+    for part in (Part.SEAL, Part.AUDIT):
+        if part in parts:
+            yield rules.log_damaged(part.value, parts[part].trouble)
+    tsa = session.config.evidence.tsa
+    if tsa and tsa.url:
+        since = health.unstamped_since(session, health.stamped_size(session))
+        reason = parts[Part.STAMP].trouble if Part.STAMP in parts else None
+        yield rules.log_unstamped(since, reason, now=now)
+        yield rules.tsa_ends(max(item.not_valid_after_utc for item in tsa.certificates), now=now)
 
 
 def _mail_stuck(session: Session, *, now: datetime) -> Finding | None:

@@ -20,6 +20,9 @@ class AlarmKind(Enum):
     ENDPOINT_OFF = "endpoint-off"
     FORM_ATTACKED = "form-attacked"
     REPORTS_UNREADABLE = "reports-unreadable"
+    LOG_DAMAGED = "log-damaged"
+    LOG_UNSTAMPED = "log-unstamped"
+    TSA_ENDS = "tsa-ends"
 
 
 class Way(Enum):

@@ -16,6 +16,10 @@ MAX_AGE = timedelta(minutes=15)
 DEFERRED_MAILS = 10
 # Three tries take five minutes; the fourth comes half an hour later.
 FAILED_TRIES = 3
+# Time stamping authorities are out of order now and then; a token that comes later is good too.
+MAX_UNSTAMPED = timedelta(hours=1)
+# An authority tells its next certificate some weeks before; it has to be set here by then.
+TSA_ENDS_WITHIN = timedelta(days=30)
 # A pause that somebody forgot keeps data from the receiver.
 MAX_HELD = timedelta(hours=24)
 # What comes and goes within this is one alarm, not many.
@@ -29,6 +33,9 @@ REPEAT = {
     # What waits is discarded after a day, so there is not a day to lose.
     AlarmKind.FORM_ATTACKED: timedelta(hours=4),
     AlarmKind.REPORTS_UNREADABLE: timedelta(hours=24),
+    AlarmKind.LOG_DAMAGED: timedelta(hours=4),
+    AlarmKind.LOG_UNSTAMPED: timedelta(hours=24),
+    AlarmKind.TSA_ENDS: timedelta(days=7),
 }
 # A way that does not work is tried again after these, then every quarter of an hour.
 RETRY_SECONDS = (60, 60, 120, 300, 900)
@@ -47,6 +54,10 @@ _WORDS = {
         AlarmKind.FORM_ATTACKED: "form {form} has far more sign-ups than usual, and {held} mails wait: "
         "flask abuse release or flask abuse discard",
         AlarmKind.REPORTS_UNREADABLE: "{count} mails that came back could not be read; see flask bounces list",
+        AlarmKind.LOG_DAMAGED: "the evidence log is not what was signed ({subject}): {reason}",
+        AlarmKind.LOG_UNSTAMPED: "the evidence log has had no time stamp for {minutes} minutes: {reason}",
+        AlarmKind.TSA_ENDS: "the certificate of the time stamping authority ends in {days} days: "
+        "add the next one to SIGNUP_TSA_CERTIFICATE",
     },
     "de": {
         AlarmKind.MAIL_STUCK: "{count} Mails warten auf den Mailserver, die älteste seit {minutes} Minuten",
@@ -59,6 +70,10 @@ _WORDS = {
         AlarmKind.FORM_ATTACKED: "Formular {form} hat weit mehr Anmeldungen als üblich, und {held} Mails warten: "
         "flask abuse release oder flask abuse discard",
         AlarmKind.REPORTS_UNREADABLE: "{count} zurückgekommene Mails waren nicht lesbar; siehe flask bounces list",
+        AlarmKind.LOG_DAMAGED: "das Nachweis-Protokoll ist nicht mehr das unterschriebene ({subject}): {reason}",
+        AlarmKind.LOG_UNSTAMPED: "das Nachweis-Protokoll hat seit {minutes} Minuten keinen Zeitstempel: {reason}",
+        AlarmKind.TSA_ENDS: "das Zertifikat der Zeitstempelstelle endet in {days} Tagen: "
+        "das nächste in SIGNUP_TSA_CERTIFICATE aufnehmen",
     },
 }
 
@@ -158,6 +173,25 @@ def endpoint_off(
     if not gone and not forgotten:
         return None
     return Finding(AlarmKind.ENDPOINT_OFF, endpoint_id, {"host": host, "state": state, "held": held})
+
+
+def log_damaged(part: str, reason: str | None) -> Finding | None:
+    """The log differs from what was signed: told at once, because nothing more is proven from now on."""
+    return Finding(AlarmKind.LOG_DAMAGED, part, {"reason": reason}) if reason else None
+
+
+def log_unstamped(since: datetime | None, reason: str | None, *, now: datetime) -> Finding | None:
+    """Checkpoints that the authority has not stamped for longer than the bound."""
+    if since is None or now - since <= MAX_UNSTAMPED:
+        return None
+    facts = {"minutes": _minutes(now - since), "reason": reason or "nobody asked the authority"}
+    return Finding(AlarmKind.LOG_UNSTAMPED, "", facts)
+
+
+def tsa_ends(good_until: datetime, *, now: datetime) -> Finding | None:
+    """The last of the authority's certificates that we know ends soon, and with it all time stamps."""
+    left = good_until - now
+    return Finding(AlarmKind.TSA_ENDS, "", {"days": max(left.days, 0)}) if left <= TSA_ENDS_WITHIN else None
 
 
 def form_attacked(form_id: str, slug: str, held: int) -> Finding:

@@ -12,7 +12,7 @@ from signup import demo
 from signup.cli import abuse, capacity
 from signup.cli import senders as cli_senders
 from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
-from signup.core import intake
+from signup.core import evidence, intake
 from signup.core.config import SETTINGS, Config
 from signup.core.db import reading, transaction
 from signup.core.values import LOCALES, OPERATOR, EmailAddress, rfc3339, utc_now
@@ -297,7 +297,7 @@ def check_config(dns: bool) -> None:
     click.echo(f"outbound allowance {', '.join(config.outbound_allow) or 'public addresses over https only'}")
     ways = len(config.alarm_mail) + (config.alarm_url is not None)
     click.echo(f"alarms go to       {f'{ways} places' if ways else 'the log and /metrics only'}")
-    for name, value in intake.told(config.intake).items():
+    for name, value in (intake.told(config.intake) | evidence.told(config.evidence)).items():
         click.echo(f"{name:<19}{value}")
     click.echo(f"sender check       {config.sending.check}")
     click.echo(f"known settings     {', '.join(sorted(SETTINGS))}")

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from signup.core import intake, sending
+from signup.core import evidence, intake, sending
 from signup.core.addresses import Allowance, OutboundRefused, check_url
+from signup.core.evidence import EvidenceConfig
 from signup.core.intake import IntakeConfig
 from signup.core.sending import SendingConfig
 
@@ -34,8 +35,6 @@ SETTINGS: dict[str, str] = {
     "SIGNUP_PEPPER": "key of address hashes and unsubscribe links; never rotate it",
     "SIGNUP_DATA_KEY": "key that wraps each person's data key",
     "SIGNUP_DATA_KEY_FALLBACKS": "former data keys, comma separated, until flask data-key rewrap is done",
-    "SIGNUP_EVIDENCE_KEY": "Ed25519 seed that signs evidence checkpoints",
-    "SIGNUP_TSA_URL": "RFC 3161 time stamping authority for checkpoints",
     "SIGNUP_TRUSTED_PROXIES": "how many proxies in front append to X-Forwarded-For",
     "SIGNUP_OUTBOUND_ALLOW": "CIDRs and hosts that webhooks may reach though private, http:// included",
     "SIGNUP_ALARM_MAIL": "addresses that are told when something is wrong, comma separated",
@@ -47,6 +46,7 @@ SETTINGS: dict[str, str] = {
     "SIGNUP_TOKEN_DAYS": "days a confirmation link stays valid, 1 to 30",
     **intake.SETTINGS,
     **sending.SETTINGS,
+    **evidence.SETTINGS,
 }
 
 
@@ -100,6 +100,7 @@ class Config:
     alarm_secret: str | None = field(repr=False)
     intake: IntakeConfig = field(default_factory=IntakeConfig)
     sending: SendingConfig = field(default_factory=SendingConfig)
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
 
     @property
     def development(self) -> bool:
@@ -168,6 +169,7 @@ class _Reader:
             alarm_secret=self._alarm_secret(),
             intake=self._intake(),
             sending=sending.read(self._text, self.problems),
+            evidence=self._evidence(),
         )
 
     def _ordinary(self) -> int:
@@ -310,6 +312,10 @@ class _Reader:
     def _intake(self) -> IntakeConfig:
         most = self._integer("SIGNUP_SOFT_BOUNCES", intake.DEFAULT_SOFT_BOUNCES, 1, 100)
         return intake.read(self._text, most, self.problems)
+
+    def _evidence(self) -> EvidenceConfig:
+        pause = self._integer("SIGNUP_SEAL_SECONDS", evidence.DEFAULT_SEAL_SECONDS, *evidence.SEAL_SECONDS)
+        return evidence.read(self._text, pause, self._allowed(), self.problems)
 
     def _outbound_allow(self) -> tuple[str, ...]:
         entries = self._allowed()

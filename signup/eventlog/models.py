@@ -139,3 +139,15 @@ class LogTimestamp(Base):
     stamped_at: Mapped[datetime] = mapped_column(UtcDateTime)
     good_until: Mapped[datetime] = mapped_column(UtcDateTime)  # the end of the authority's certificate
     linked: Mapped[bool] = mapped_column()  # whether a later leaf of the log names it
+
+
+class LogHealth(Base):
+    """What sealing, stamping or the audit of the log found last."""
+
+    __tablename__ = "log_health"
+
+    part: Mapped[str] = mapped_column(String(20), primary_key=True)
+    checked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    trouble: Mapped[str | None] = mapped_column(Text)
+    since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    size: Mapped[int] = mapped_column(BigInteger)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,8 +11,9 @@ from datetime import datetime
 from sqlalchemy import Row, bindparam, func, select, update
 
 from signup.core.config import Config
-from signup.core.db import Prepared, Session, transaction
-from signup.eventlog import merkle, notes
+from signup.core.db import Prepared, Session, reading, transaction
+from signup.eventlog import health, merkle, notes
+from signup.eventlog.health import Part
 from signup.eventlog.kinds import EventType
 from signup.eventlog.merkle import Tree, TreeDamaged
 from signup.eventlog.models import Checkpoint, Event, LogKey, LogTile, LogTimestamp
@@ -20,13 +22,14 @@ from signup.eventlog.record import record
 from signup.jobs import Job
 
 JOB_SEAL = "evidence.seal"
-EVERY_SECONDS = 60
 # One batch holds the writers' lock on SQLite; this many take some fifty milliseconds.
 BATCH = 1000
 # A run ends soon enough for a worker that is told to stop.
 MOST_BATCHES = 100
 # Two workers must not seal at once; SQLite has its one writer for that.
-ADVISORY_LOCK = 0x5169
+ADVISORY_LOCK = 0x516A
+
+log = logging.getLogger(__name__)
 
 
 class LogDamaged(Exception):
@@ -49,13 +52,33 @@ class Sealed:
 def run(_leased: Sequence[Job], clock: Callable[[], datetime]) -> None:
     """What waits is sealed, in commits of one batch each; after a very long pause the rest at the next run.
 
-    Raises:
-        LogDamaged: the log differs from its last checkpoint.
+    When the log differs from what was signed, nothing is signed any more, and the operator is told at once.
     """
-    for _ in range(MOST_BATCHES):
-        done = seal_now(clock)
-        if done is None or done.count < BATCH:
-            return
+    trouble = None
+    try:
+        for _ in range(MOST_BATCHES):
+            done = seal_now(clock)
+            if done is None or done.count < BATCH:
+                break
+    except LogDamaged as damage:
+        trouble = str(damage)
+        log.critical("the log is damaged, nothing is sealed", extra={"error": trouble})
+    _tell(trouble, clock)
+
+
+def _tell(trouble: str | None, clock: Callable[[], datetime]) -> None:
+    """Trouble is on record, and so is its end."""
+    with reading() as session:
+        before = health.of(session).get(Part.SEAL)
+        last = newest(session)
+    if trouble or (before and before.trouble):
+        with transaction() as session:
+            health.note(session, Part.SEAL, trouble, size=last.size if last else 0, now=clock())
+
+
+def pause(config: Config) -> float:
+    """Seconds between two runs."""
+    return config.evidence.seal_seconds
 
 
 def seal_now(clock: Callable[[], datetime]) -> Sealed | None:

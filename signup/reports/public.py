@@ -16,6 +16,7 @@ from signup.alarms import actions as alarms
 from signup.core.db import reading
 from signup.core.errors import Forbidden
 from signup.core.values import utc_now
+from signup.eventlog.health import Part
 from signup.reports import queries
 from signup.web.request import config
 
@@ -113,6 +114,26 @@ class _Collector(Collector):
             "Age of the oldest due delivery",
             value=self.now - oldest.timestamp() if oldest else 0.0,
         )
+        yield from self._log()
+
+    def _log(self) -> Iterator[Metric]:
+        log = self.figures.log
+        waits = self.now - log.unsealed_since.timestamp() if log.unsealed_since else 0.0
+        unstamped = self.now - log.unstamped_since.timestamp() if log.unstamped_since else 0.0
+        yield _single("signup_log_size", "Leaves of the evidence log", log.size)
+        yield _single("signup_log_unsealed", "Events that wait for their place in the log", log.unsealed)
+        yield _single("signup_log_unsealed_oldest_seconds", "Age of the oldest event without a place", waits)
+        yield _single("signup_log_unstamped_seconds", "Age of the oldest checkpoint that no stamp covers", unstamped)
+        times = {"sealed": log.sealed_at, "stamped": log.stamped_at}
+        times |= {part.value: found.checked_at for part, found in log.parts.items() if part is Part.AUDIT}
+        done = ((name, at.timestamp()) for name, at in times.items() if at)
+        yield _gauge("signup_log_done_timestamp_seconds", "When it was done last", "act", done)
+        sound = ((part.value, float(found.trouble is None)) for part, found in log.parts.items())
+        yield _gauge("signup_log_sound", "1 if nothing was wrong the last time, 0 if something was", "part", sound)
+
+
+def _single(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
 
 
 def _gauge(name: str, text: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:

@@ -11,6 +11,7 @@ from sqlalchemy import String, func, inspect, literal_column, select, text
 
 from signup import jobs
 from signup.core.db import Session, database
+from signup.eventlog import health
 from signup.mail.compose import JOB_SEND
 from signup.reports.totals import Counts, totals
 from signup.webhooks.models import Delivery
@@ -39,6 +40,7 @@ class Figures:
     backlog: list[jobs.Backlog]
     oldest_delivery_at: datetime | None
     totals: Counts
+    log: health.Figures
 
 
 def figures(session: Session, *, now: datetime) -> Figures:
@@ -47,6 +49,7 @@ def figures(session: Session, *, now: datetime) -> Figures:
         backlog=jobs.backlog(session, now=now),
         oldest_delivery_at=_oldest_delivery(session, now=now),
         totals=totals(database()),
+        log=health.figures(session),
     )
 
 
