@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from signup.abuse import sources
 from signup.abuse.models import SpentProof
@@ -16,7 +16,7 @@ from signup.core.db import database, reading, transaction
 from signup.core.values import EmailAddress, utc_now
 from signup.eventlog.models import Event
 from signup.forms import actions as forms
-from signup.forms.models import Form
+from signup.forms.models import Form, FormVersion
 from signup.privacy import retention
 from tests.abuse.conftest import JSON, Post
 from tests.abuse.solving import proof
@@ -34,6 +34,18 @@ def hidden(page: str) -> dict[str, str]:
 def listed_only(origin: str) -> None:
     with transaction() as session:
         session.execute(update(Form).where(Form.slug == "demo-de").values(allowed_origins=[origin]))
+
+
+def test_the_second_page_may_run_its_script_when_the_form_leads_on(post: Post) -> None:
+    target = "https://www.beispiel.example/danke"
+    redirects = {"allowed": [target], "after_signup": target, "after_confirm": None}
+    with transaction() as session:
+        for version in session.scalars(select(FormVersion)):
+            version.definition = {**version.definition, "redirects": redirects}
+    page = [post(f"a{number}@beispiel.de") for number in range(SOFT + 1)][-1]
+    policy = page.headers["Content-Security-Policy"]
+    assert "form-action 'self' https://www.beispiel.example;" in policy
+    assert "script-src 'self'; connect-src 'self'" in policy
 
 
 @pytest.mark.req("A3")
