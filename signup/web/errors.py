@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-from http import HTTPStatus
 from typing import Any
 
 from flask import Flask, jsonify, make_response, render_template, request
@@ -152,7 +151,7 @@ def drain() -> None:
 
 def _detail_of(status: int) -> str:
     """What a program is told: it opened no mail that could be cut off, and has no page to go back to."""
-    if status == HTTPStatus.NOT_FOUND and request.path.startswith("/api/"):
+    if status == 404 and request.path.startswith("/api/"):
         return "No such path or record; /api/v1/docs lists the paths."
     return message_of(status)
 
