@@ -65,6 +65,16 @@ def sign_up(browser: Browser, url: str, address: str) -> None:
         shoot(page, "pending-360-light")
 
 
+def wrong(browser: Browser, url: str) -> None:
+    """What a slip looks like: beside its field, and summed up above."""
+    with visit(browser, PHONE) as page:
+        page.goto(f"{url}/f/demo-de")
+        page.get_by_label("E-Mail-Adresse").fill("anna.kundin.example")
+        page.get_by_role("button", name="Anmelden").click()
+        expect(page.locator(".error")).to_have_count(2)
+        shoot(page, "form-errors-360-light")
+
+
 def mailed_link(browser: Browser, url: str, address: str) -> str:
     """The confirmation link in the mail as the mailbox page shows it."""
     with visit(browser, DESK) as page:
@@ -75,6 +85,8 @@ def mailed_link(browser: Browser, url: str, address: str) -> str:
         shoot(page, "mailbox-1280-light")
         page.locator("li", has_text=f"to {address}").get_by_role("link").click()
         shoot(page, "mail-1280-light", whole=False)
+        letter = page.get_by_role("link", name="HTML part").evaluate("node => node.href")
+        show(browser, letter, "letter", (PHONE, "light"), (PHONE, "dark"), (DESK, "light"))
         link = page.get_by_text(f"{url}/confirm/").first.inner_text()
         return next(word for word in link.split() if word.startswith(f"{url}/confirm/"))
 
@@ -87,10 +99,19 @@ def confirm(browser: Browser, link: str) -> tuple[str, str]:
         page.get_by_role("button", name="Ja, ich möchte das").click()
         expect(page.locator("h1")).to_have_text("Sie sind angemeldet")
         shoot(page, "confirmed-360-light")
-        leave, less = (
+        farewell, less = (
             page.locator(f"a[href*='/{name}/']").get_attribute("href") for name in ("unsubscribe", "preferences")
         )
-        return leave or "", less or ""
+        return farewell or "", less or ""
+
+
+def leave(browser: Browser, link: str) -> None:
+    with visit(browser, PHONE) as page:
+        page.goto(link)
+        page.wait_for_timeout(READING_MILLISECONDS)
+        page.get_by_role("button", name="Jetzt abmelden").click()
+        expect(page.locator("h1")).to_have_text("Sie sind abgemeldet")
+        shoot(page, "unsubscribed-360-light")
 
 
 def host_page(url: str, snippet: str) -> str:
@@ -147,6 +168,12 @@ def embeds(browser: Browser, url: str) -> None:
             page.get_by_role("button", name="Anmelden").click()
             expect(page.locator(".doi-done")).to_be_visible()
             shoot(page, "embed-sent-360-light")
+        with visit(browser, PHONE, "dark") as page:
+            page.goto(site)
+            page.get_by_label("E-Mail-Adresse").fill("bea.kundin.example")
+            page.get_by_role("button", name="Anmelden").click()
+            expect(page.locator(".doi-error")).to_have_count(2)
+            shoot(page, "embed-errors-360-dark")
     popup = f'<a href="{url}/f/demo-de" data-doi-popup="demo-de">Neuigkeiten abonnieren</a>'
     with host_site(host_page(url, popup)) as site, visit(browser, DESK) as page:
         page.goto(site)
@@ -163,13 +190,15 @@ def main(url: str) -> None:
         with visit(browser, README) as page:
             page.goto(f"{url}/f/demo-en")
             shoot(page, "form", whole=False)
+        wrong(browser, url)
         embeds(browser, url)
         sign_up(browser, url, address)
         link = mailed_link(browser, url, address)
         show(browser, link, "confirm", (PHONE, "light"), (PHONE, "dark"), (DESK, "light"))
-        leave, less = confirm(browser, link)
+        farewell, less = confirm(browser, link)
         show(browser, less, "preferences", (PHONE, "light"), (PHONE, "dark"), (DESK, "light"))
-        show(browser, leave, "unsubscribe", (PHONE, "light"), (PHONE, "dark"))
+        show(browser, farewell, "unsubscribe", (PHONE, "light"), (PHONE, "dark"))
+        leave(browser, farewell)
         show(browser, f"{url}/api/v1/docs", "api-docs", (DESK, "light"), whole=False)
     for path in sorted(FOLDER.glob("*.png")):
         sys.stdout.write(f"{path.name} {path.stat().st_size // 1024} KB\n")
