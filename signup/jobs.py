@@ -11,7 +11,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Index, Integer, String, Text, delete, exists, func, literal_column, or_, select, text, update
+from sqlalchemy import (
+    Index,
+    Integer,
+    String,
+    Text,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from signup.core.db import Base, Json, Session, UtcDateTime, affected
@@ -89,28 +103,39 @@ def enqueue(
 
 def any_due(session: Session, kind: str, *, now: datetime) -> bool:
     """Whether a claim would find work; asking needs no lock."""
-    return bool(session.scalar(select(exists().where(JobRow.kind == kind, IS_DUE, JobRow.next_at <= now))))
+    return bool(session.scalar(_ANY_DUE, {"of_kind": kind, "now": now}))
 
 
 def claim(session: Session, kind: str, *, now: datetime, limit: int, lease_seconds: float) -> list[Job]:
     """Lease up to `limit` due jobs of `kind`, oldest first; no other worker gets them until the lease ends."""
     token = secrets.token_hex(8)
-    due = (
-        select(JobRow.id)
-        .where(JobRow.kind == kind, IS_DUE, JobRow.next_at <= now)
-        .order_by(JobRow.next_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    leased = (
-        update(JobRow)
-        .where(JobRow.id.in_(due.scalar_subquery()))
-        .values(next_at=now + timedelta(seconds=lease_seconds), attempt=JobRow.attempt + 1, lease_token=token)
-        .returning(JobRow.id, JobRow.kind, JobRow.payload, JobRow.attempt, JobRow.created_at)
-        .execution_options(synchronize_session=False)
-    )
-    rows = sorted(session.execute(leased), key=lambda row: row.id)
+    ends = now + timedelta(seconds=lease_seconds)
+    values = {"of_kind": kind, "now": now, "most": limit, "ends": ends, "token": token}
+    rows = sorted(session.execute(_CLAIM, values), key=lambda row: row.id)
     return [Job(row.id, row.kind, row.payload, row.attempt, token, row.created_at) for row in rows]
+
+
+# Built once: every thread of every worker asks several times a second.
+_WAITS = (JobRow.kind == bindparam("of_kind"), IS_DUE, JobRow.next_at <= bindparam("now", type_=JobRow.next_at.type))
+_ANY_DUE = select(exists().where(*_WAITS))
+_CLAIM = (
+    update(JobRow)
+    .where(
+        JobRow.id.in_(
+            select(JobRow.id)
+            .where(*_WAITS)
+            .order_by(JobRow.next_at)
+            .limit(bindparam("most"))
+            .with_for_update(skip_locked=True)
+            .scalar_subquery()
+        )
+    )
+    .values(
+        next_at=bindparam("ends", type_=JobRow.next_at.type), attempt=JobRow.attempt + 1, lease_token=bindparam("token")
+    )
+    .returning(JobRow.id, JobRow.kind, JobRow.payload, JobRow.attempt, JobRow.created_at)
+    .execution_options(synchronize_session=False)
+)
 
 
 def finish(session: Session, done: Sequence[Job]) -> None:

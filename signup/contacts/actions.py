@@ -149,8 +149,11 @@ _KEY = Prepared(select(DataKey.wrapped).where(DataKey.contact_id == bindparam("c
 
 def open_keys(session: Session, contact_ids: Sequence[str]) -> dict[str, bytes]:
     """The data keys of those of the contacts that are still held."""
-    rows = session.execute(select(DataKey.contact_id, DataKey.wrapped).where(DataKey.contact_id.in_(contact_ids)))
+    rows = session.execute(_KEYS, {"ids": list(contact_ids)})
     return {contact_id: session.keys.unwrap(wrapped) for contact_id, wrapped in rows}
+
+
+_KEYS = select(DataKey.contact_id, DataKey.wrapped).where(DataKey.contact_id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True)

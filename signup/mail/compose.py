@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import binascii
 import hashlib
-import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -313,7 +312,7 @@ def _row(draft: Draft, ident: str, *, now: datetime) -> dict[str, Any]:
 
 def opened(session: Session, data_key: bytes, sealed: bytes) -> tuple[str, bytes]:
     """Recipient and exact bytes of a queued mail."""
-    content = json.loads(session.keys.unseal(data_key, sealed))
+    content = msgspec.json.decode(session.keys.unseal(data_key, sealed))
     return content["recipient"], content["raw"].encode("ascii")
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+import msgspec
+from sqlalchemy import BindParameter, bindparam, func, select
 
 from signup import jobs
 from signup.contacts import actions as contacts
@@ -51,16 +52,10 @@ def open_all(
     Returns:
         The pairs in the order of the mails, and when the first lease ends.
     """
-    ends = session.scalar(
-        select(func.min(jobs.JobRow.next_at)).where(
-            jobs.JobRow.id.in_([job.id for job in leased]),
-            jobs.JobRow.lease_token.in_({job.lease_token for job in leased}),
-        )
-    )
+    ours = {"ids": [job.id for job in leased], "tokens": sorted({job.lease_token for job in leased})}
+    ends = session.scalar(_FIRST_END, ours)
     by_message: dict[str, jobs.Job] = {str(job.payload["message"]): job for job in leased}
-    rows = session.execute(
-        select(*_COLUMNS).where(Message.id.in_(list(by_message)), Message.state == MessageState.QUEUED)
-    ).all()
+    rows = session.execute(_QUEUED, {"ids": list(by_message)}).all()
     keys, unreadable = _keys(session, sorted({row.contact_id for row in rows if row.contact_id}))
     opened = {row.id: _opened(session, row, keys, unreadable, now=now) for row in rows}
     return [(by_message[ident], opened.get(ident)) for ident in sorted(by_message)], ends or now
@@ -77,6 +72,14 @@ _COLUMNS = (
     Message.sealed,
     Message.give_up_at,
 )
+
+
+# Built once: building them for each batch would cost more than the database does.
+_IDS: BindParameter[list[str]] = bindparam("ids", expanding=True)
+_FIRST_END = select(func.min(jobs.JobRow.next_at)).where(
+    jobs.JobRow.id.in_(_IDS), jobs.JobRow.lease_token.in_(bindparam("tokens", expanding=True))
+)
+_QUEUED = select(*_COLUMNS).where(Message.id.in_(_IDS), Message.state == MessageState.QUEUED)
 
 
 def _keys(session: Session, contact_ids: Sequence[str]) -> tuple[dict[str, bytes], set[str]]:
@@ -107,7 +110,7 @@ def _opened(session: Session, row: Any, keys: dict[str, bytes], unreadable: set[
     else:
         try:
             recipient, raw = compose.opened(session, key, row.sealed)
-        except ValueError:
+        except (ValueError, msgspec.DecodeError):
             broken = UNREADABLE
     return Outgoing(
         message_id=row.id,
