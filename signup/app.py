@@ -18,6 +18,7 @@ from werkzeug.wrappers import Response
 
 from signup import cli, wiring
 from signup.abuse import public as abuse_public
+from signup.consents import api as consents_api
 from signup.contacts import api as contacts_api
 from signup.contacts import public as contacts_public
 from signup.core import db as database
@@ -81,6 +82,7 @@ BLUEPRINTS = (
     purposes_api.blueprint,
     subscriptions_api.blueprint,
     contacts_api.blueprint,
+    consents_api.blueprint,
     eventlog_api.blueprint,
     evidence_api.blueprint,
     evidence_public.blueprint,

@@ -50,3 +50,13 @@ class Consent(Base):
     given_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ended_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     ended_by: Mapped[str | None] = mapped_column(String(20))  # page, one-click, api, not-me
+
+
+class ContactUse(Base):
+    """When a person's data was used last on a channel: from then on counts how long the proof is kept."""
+
+    __tablename__ = "contact_use"
+
+    contact_id: Mapped[str] = mapped_column(String(40), ForeignKey("contact.id"), primary_key=True)
+    channel: Mapped[str] = mapped_column(String(20), primary_key=True)
+    last_used_at: Mapped[datetime] = mapped_column(UtcDateTime)

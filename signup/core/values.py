@@ -8,7 +8,7 @@ import re
 import threading
 import unicodedata
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import email_validator
@@ -63,6 +63,20 @@ def new_id(prefix: str, now: datetime) -> str:
 def first_id(prefix: str, moment: datetime) -> str:
     """Sorts before every identifier with this prefix that was made at `moment` or later, and after all older ones."""
     return _spelled(prefix, int(moment.timestamp() * 1000) << 80)
+
+
+def made_at(ident: str) -> datetime | None:
+    """When an identifier was made; None when it is not one of ours."""
+    text = ident.rpartition("_")[2]
+    if len(text) != 26 or not set(text) <= set(_CROCKFORD):
+        return None
+    number = 0
+    for letter in text:
+        number = number * 32 + _CROCKFORD.index(letter)
+    try:
+        return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=number >> 80)
+    except OverflowError:
+        return None
 
 
 def _spelled(prefix: str, number: int) -> str:

@@ -34,6 +34,8 @@ class EventType(Enum):
     CONTACT_UPDATED = "contact.updated"
     CONTACT_OBJECTED = "contact.objected"
     CONTACT_ERASED = "contact.erased"
+    CONTACT_USED = "contact.used"
+    CONSENT_USED = "consent.used"
     RETENTION_RUN = "retention.run"
     BACKUP_RESTORED = "backup.restored"
     DATA_KEY_ROTATED = "data-key.rotated"
@@ -98,6 +100,8 @@ FIELDS: dict[str, FieldClass] = {
     "scanner_sign": FieldClass.RESIDUE,
     "seconds_since_sent": FieldClass.RESIDUE,
     "counts": FieldClass.RESIDUE,
+    "channel": FieldClass.RESIDUE,
+    "used_at": FieldClass.RESIDUE,
     "hold": FieldClass.RESIDUE,
     "snapshot_at": FieldClass.RESIDUE,
     "filter": FieldClass.RESIDUE,
@@ -133,6 +137,8 @@ FIELDS: dict[str, FieldClass] = {
     "legal_basis": FieldClass.CONTENT,
     "origin": FieldClass.CONTENT,
     "act": FieldClass.CONTENT,
+    "campaign": FieldClass.CONTENT,
+    "sender": FieldClass.CONTENT,
     "hold_reason": FieldClass.CONTENT,
     "signals": FieldClass.CONTENT,
     "source": FieldClass.CONTENT,

@@ -13,6 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from signup.abuse.models import Budget, Flow, SpentProof
 from signup.consents import actions as consents
+from signup.consents import uses
 from signup.consents.models import Consent, ConsentState
 from signup.contacts import actions as contacts
 from signup.contacts import holds
@@ -274,6 +275,7 @@ def forget(
     ids, quiet = list(contact_ids), {"synchronize_session": False}
     deliveries.forget(session, ids)
     intake.forget(session, ids)
+    uses.forget(session, ids)
     forget_person(session, ids)
     nobody = {"contact_id": None}
     for statement in (

@@ -24,6 +24,7 @@ SCOPES: dict[str, str] = {
     "subscriptions.write": "ask for, start and end subscriptions",
     "contacts.read": "read contacts",
     "contacts.write": "add and change contacts",
+    "uses.write": "record what consents and contacts were used for",
     "evidence.read": "read a person's whole history",
     "events.read": "read the feed of events",
     "mail.test": "send a form's mails to the controller's own addresses",

@@ -27,6 +27,9 @@ SAMPLES: dict[str, Any] = {
     "origin": {"type": "fair", "detail": "Hannover, day 2"},
     "legal_basis": "gdpr-6-1-a",
     "locale": "de",
+    "campaign": "spring-2027",
+    "sender": "mailer",
+    "channel": "email",
     "url": "http://127.0.0.1:47999/",
 }
 # What else a body must say to be carried out, by the name of its type.
