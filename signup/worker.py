@@ -183,8 +183,10 @@ def _notify(state: bytes) -> None:
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return
-    # Whoever listened may be gone; that is no reason to stop working.
+    # Whoever listened may be gone, or listen no longer and leave the queue full; that is no reason to stop working,
+    # nor to wait here for ever when told to stop.
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notice:
+        notice.setblocking(False)
         notice.sendto(state, "\0" + path[1:] if path.startswith("@") else path)
 
 

@@ -150,6 +150,25 @@ def test_the_worker_tells_a_watchdog_that_it_lives(tmp_path: Path) -> None:
             assert process.popen.wait(30) == os.EX_OK
 
 
+def test_the_worker_starts_and_stops_when_nobody_reads_what_it_tells(tmp_path: Path) -> None:
+    """As under `bin/run`, which listens until all is ready and not for the watchdog's word."""
+    path = str(tmp_path / "notify")
+    kinds = (socket.AF_UNIX, socket.SOCK_DGRAM)
+    with socket.socket(*kinds) as deaf, socket.socket(*kinds) as sender:
+        deaf.bind(path)
+        sender.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while sender.sendto(b"WATCHDOG=1", path):
+                pass
+        settings = {"SIGNUP_ENV": "development", "SIGNUP_INSTANCE": str(tmp_path), "MAIL_SERVER": "127.0.0.1"}
+        environ = clean_environment(**settings, MAIL_PORT="1")
+        assert run_flask("db", "upgrade", environ=environ).returncode == 0
+        command, log = [sys.executable, "-m", "flask", "worker"], tmp_path / "worker.log"
+        process = start_process("worker", command, environ={**environ, "NOTIFY_SOCKET": path}, log=log)
+        _wait_started(process)
+        assert process.stop(30) == os.EX_OK
+
+
 MORTAL = """
 import sys
 from signup import wiring, worker
