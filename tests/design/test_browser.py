@@ -14,7 +14,7 @@ from tests.support.looks import findings
 
 pytestmark = pytest.mark.browser
 
-MAILS = ("confirm", "already", "welcome", "address", "address-told")
+MAILS = ("confirm", "already", "welcome", "address", "address-told", "preferences")
 WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 
 
