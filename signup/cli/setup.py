@@ -14,7 +14,7 @@ from signup.cli import senders as cli_senders
 from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
 from signup.core import evidence, intake
 from signup.core.config import SETTINGS, Config
-from signup.core.db import reading, transaction
+from signup.core.db import Session, reading, transaction
 from signup.core.values import LOCALES, OPERATOR, EmailAddress, rfc3339, utc_now
 from signup.forms import actions as forms
 from signup.forms import embedding, files, publishing
@@ -106,20 +106,48 @@ def create_controller(
 @click.option("--accent", help="Colour of buttons, such as #0b5d6b; pages darken or brighten it until it can be read.")
 @click.option("--logo", type=click.File("rb"), help="PNG or SVG file that pages show.")
 @click.option("--no-logo", is_flag=True, help="Show no picture any more.")
-def set_controller(slug: str, logo: BinaryIO | None, no_logo: bool, **changes: str | None) -> None:
+@click.option("--mail-logo", type=click.File("rb"), help="PNG file that each mail carries.")
+@click.option("--no-mail-logo", is_flag=True, help="Let mails carry no picture any more.")
+def set_controller(slug: str, **changes: Any) -> None:
     """Change what pages and mails say of the controller SLUG."""
-    given = {name: value for name, value in changes.items() if value is not None}
+    pictures = {name: changes.pop(name) for name in ("logo", "no_logo", "mail_logo", "no_mail_logo")}
+    given: dict[str, str] = {name: value for name, value in changes.items() if value is not None}
     with plain_errors(), transaction() as session:
         owned = purposes.find_controller(session, slug)
         if "sender" in given:
             sender = EmailAddress.parse(given["sender"]).normalised
             senders.refuse_unchecked(session, owned, sender, now=utc_now())
         purposes.change_controller(session, owned.id, given)
-        if no_logo:
-            branding.remove_logo(session, owned.id)
-        elif logo is not None:
-            branding.set_logo(session, owned.id, logo.read(branding.MAX_BYTES + 1), now=utc_now())
+        _set_pictures(session, owned.id, **pictures)
+    if pictures["mail_logo"] is not None:
+        click.echo(_MAIL_LOGO_WARNING, err=True)
     click.echo(slug)
+
+
+_MAIL_LOGO_WARNING = (
+    "Warning: a picture makes a confirmation mail heavier, more like an advertisement, and more likely to be taken for "
+    "spam. Many mail programs show it only when asked to."
+)
+
+
+def _set_pictures(
+    session: Session,
+    controller_id: str,
+    *,
+    logo: BinaryIO | None,
+    no_logo: bool,
+    mail_logo: BinaryIO | None,
+    no_mail_logo: bool,
+) -> None:
+    if no_logo:
+        branding.remove_logo(session, controller_id)
+    elif logo is not None:
+        branding.set_logo(session, controller_id, logo.read(branding.MAX_BYTES + 1), now=utc_now())
+    if no_mail_logo:
+        branding.remove_mail_logo(session, controller_id)
+    elif mail_logo is not None:
+        content = mail_logo.read(branding.MAX_MAIL_BYTES + 1)
+        branding.set_mail_logo(session, controller_id, content, now=utc_now())
 
 
 @form.command("create")

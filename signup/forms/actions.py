@@ -18,7 +18,7 @@ from signup.eventlog.record import canonical, record
 from signup.forms.definition import NewForm, check, settings, wrong
 from signup.forms.models import Form, FormVersion
 from signup.forms.rules import FormView, whole
-from signup.mail import preview
+from signup.mail import pictures, preview
 from signup.purposes import actions as purposes
 from signup.purposes.actions import ControllerView, PurposeView, TextView
 from signup.purposes.models import Controller
@@ -167,7 +167,8 @@ def sample_of(
 ) -> preview.Sample:
     """What the mails of a form, or of a draft of it, are rendered from."""
     config = session.config
-    return preview.Sample(slug, locale, controller, definition, config.public_url, config.token_days)
+    picture = pictures.of(session, controller)
+    return preview.Sample(slug, locale, controller, definition, config.public_url, config.token_days, picture)
 
 
 def set_closed(session: Session, controller_id: str, slug: str, closed: bool) -> None:

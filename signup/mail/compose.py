@@ -10,7 +10,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from email.header import Header
 from email.utils import format_datetime as rfc5322_date
@@ -28,8 +28,9 @@ from signup import jobs
 from signup.core.db import Session
 from signup.core.values import new_id
 from signup.eventlog.record import Subject
-from signup.mail import returns, signing
+from signup.mail import pictures, returns, signing
 from signup.mail.models import Message, MessageState
+from signup.mail.pictures import Picture
 from signup.purposes.actions import ControllerView
 
 JOB_SEND = "mail.send"
@@ -84,6 +85,7 @@ class Wording:
     tone: str = FORMAL
     letter: Letter | None = None
     way: str = LINK
+    picture: Picture | None = None
 
     @property
     def template(self) -> str:
@@ -109,6 +111,11 @@ def wording_of(
     tone = str(definition.get("tone") or FORMAL)
     asked = purposes_of(definition["purposes"] if items is None else items)
     return Wording(kind, locale, controller, asked, valid_days, tone, letter, way_of(definition))
+
+
+def pictured(wording: Wording, picture: Picture | None) -> Wording:
+    """The wording with the controller's picture, if it has one."""
+    return replace(wording, picture=picture) if picture else wording
 
 
 def letter_of(definition: Mapping[str, Any]) -> Letter | None:
@@ -144,6 +151,7 @@ def skeleton(wording: Wording) -> Skeleton:
         "valid_days": wording.valid_days,
         "letter": wording.letter,
         "way": wording.way,
+        "picture": wording.picture,
         **{name: _mark(name) for name in VALUES},
     }
     subject, text, html = (_render(wording, part, context) for part in ("subject.txt", "body.txt", "body.html"))
@@ -196,9 +204,32 @@ def mail_bytes(
         html = html.replace(_mark(name), str(escape(value)))
     lines = [f"To: {recipient}", f"Date: {rfc5322_date(now)}", f"Message-ID: {message_id}", frame.head]
     lines += [*(f"{name}: {value}" for name, value in headers), ""]
-    for content_type, body in (("text/plain", text), ("text/html", html)):
-        lines += [f"--{frame.boundary}", f"Content-Type: {content_type}; charset=utf-8", _QP, "", _quoted(body)]
+    pages = [("text/plain", text, None), ("text/html", html, wording.picture)]
+    for content_type, body, picture in pages:
+        page = [f"Content-Type: {content_type}; charset=utf-8", _QP, "", _quoted(body)]
+        lines += [f"--{frame.boundary}", *(_with_picture(page, picture, frame.boundary) if picture else page)]
     return "\r\n".join([*lines, f"--{frame.boundary}--", ""]).encode("ascii")
+
+
+def _with_picture(page: Sequence[str], picture: Picture, boundary: str) -> list[str]:
+    """A part and the picture that it shows.
+
+    Rule: RFC 2387; RFC 2046 5.1.1, no boundary may begin like another.
+    """
+    inner = boundary.replace("=_", "=.", 1)
+    return [
+        f'Content-Type: multipart/related; type="text/html"; boundary="{inner}"',
+        "",
+        f"--{inner}",
+        *page,
+        f"--{inner}",
+        "Content-Type: image/png",
+        "Content-Transfer-Encoding: base64",
+        f"Content-ID: <{picture.cid}>",
+        'Content-Disposition: inline; filename="logo.png"',
+        "",
+        f"{picture.content}--{inner}--",
+    ]
 
 
 _QP = "Content-Transfer-Encoding: quoted-printable"
@@ -249,6 +280,8 @@ def queue(session: Session, draft: Draft, *, now: datetime, waits: str | None = 
     Returns:
         Its Message-ID, which never changes: sending twice is seen as the same mail.
     """
+    if picture := pictures.of(session, draft.wording.controller):
+        draft = replace(draft, wording=pictured(draft.wording, picture))
     ident = new_id("mail", now)
     message_id = f"<{ident}.{secrets.token_hex(4)}@{draft.wording.controller.sender.rpartition('@')[2]}>"
     raw = mail_bytes(

@@ -57,12 +57,14 @@ class Allowed:
         asked: labels and consent texts, which name what will be sent.
         links: every address that it needs.
         typed: what a visitor typed, which must not be repeated.
+        logo: Content-ID of the one picture that it carries; empty when it carries none.
     """
 
     name: str
     asked: tuple[str, ...]
     links: frozenset[str]
     typed: tuple[str, ...] = ()
+    logo: str = ""
 
 
 def problems(raw: bytes, allowed: Allowed) -> list[Problem]:
@@ -80,7 +82,7 @@ def problems(raw: bytes, allowed: Allowed) -> list[Problem]:
         found += _phrases(place, words, allowed)
         found += [Problem(place, "typed-text", "what a visitor typed") for typed in allowed.typed if typed in words]
     found += _links(text, page, allowed)
-    return list(dict.fromkeys(found + _content(message, html, page)))
+    return list(dict.fromkeys([*found, *_content(html, page), *_pictures(message, page, allowed)]))
 
 
 def _part(message: EmailMessage, kind: str) -> str:
@@ -125,18 +127,31 @@ def _bare(url: str) -> str:
     return url.rstrip(".,;:!?)“”\"'").rstrip("/").lower()
 
 
-def _content(message: EmailMessage, html: str, page: _Reader) -> list[Problem]:
+def _content(html: str, page: _Reader) -> list[Problem]:
     found = [Problem("html", "active-content", f"<{tag}>") for tag in page.active]
     found += [Problem("html", "remote-content", host) for host in page.remote]
     if _FETCHES.search(html):
         found.append(Problem("html", "remote-content", "a style that fetches something"))
-    attached = [part for part in message.walk() if part.get_content_maintype() == "image"]
-    logos = max(page.images, len(attached))
-    if logos > MAX_LOGOS:
-        found.append(Problem("html", "too-many-images", f"{logos}, at most {MAX_LOGOS} inline logo"))
     if len(html.encode()) > MAX_HTML_BYTES:
         found.append(Problem("html", "too-long", f"{len(html.encode())} bytes, at most {MAX_HTML_BYTES}"))
     return found
+
+
+def _pictures(message: EmailMessage, page: _Reader, allowed: Allowed) -> Iterator[Problem]:
+    """What is shown or attached beside the one logo, if that is switched on."""
+    attached = [part for part in message.walk() if part.get_content_maintype() not in ("text", "multipart")]
+    names = [str(part["Content-ID"] or "").strip("<> ") for part in attached]
+    count = max(len(page.images), len(attached))
+    if count > MAX_LOGOS:
+        yield Problem("html", "too-many-images", f"{count}, at most {MAX_LOGOS} inline logo")
+    for shown in page.images:
+        if not allowed.logo or shown != f"cid:{allowed.logo}":
+            yield Problem("html", "foreign-image", shown[:40] or "a picture without a source")
+    for part, name in zip(attached, names, strict=True):
+        if not allowed.logo or name != allowed.logo or part.get_content_type() != "image/png":
+            yield Problem("html", "attachment", part.get_content_type())
+    if allowed.logo and allowed.logo not in names:
+        yield Problem("html", "part-missing", "the logo")
 
 
 @dataclass
@@ -145,7 +160,7 @@ class _Found:
     active: list[str] = field(default_factory=list)
     remote: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    images: int = 0
+    images: list[str] = field(default_factory=list)
 
 
 class _Reader(HTMLParser):
@@ -173,7 +188,7 @@ class _Reader(HTMLParser):
         return self._found.remote
 
     @property
-    def images(self) -> int:
+    def images(self) -> list[str]:
         return self._found.images
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -184,10 +199,12 @@ class _Reader(HTMLParser):
             self._found.active.append(tag)
         if tag == "a" and values.get("href"):
             self._found.links.append(values["href"])
-        if tag == "img":
-            self._found.images += 1
+        if tag == "img" and not values.get("src"):
+            self._found.images.append("")
         for name in ("src", "srcset", "background", "poster"):
-            if values.get(name) and not values[name].startswith(("cid:", "data:image/")):
+            if values.get(name, "").startswith(("cid:", "data:image/")):
+                self._found.images.append(values[name])
+            elif values.get(name):
                 self._found.remote.append(urlsplit(values[name]).netloc or name)
 
     def handle_endtag(self, tag: str) -> None:

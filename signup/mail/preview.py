@@ -12,6 +12,7 @@ from typing import Any
 from signup.core.errors import Invalid
 from signup.mail import compose, linting
 from signup.mail.linting import Allowed, Problem
+from signup.mail.pictures import Picture
 from signup.purposes.actions import ControllerView
 
 KINDS = ("confirm", "already", "welcome")
@@ -32,6 +33,7 @@ class Sample:
     definition: Mapping[str, Any]
     public_url: str
     valid_days: int
+    picture: Picture | None = None
 
 
 def values(sample: Sample, *, now: datetime) -> dict[str, str]:
@@ -57,7 +59,8 @@ def wording(sample: Sample, kind: str) -> compose.Wording:
     """
     if kind not in KINDS or (kind == "welcome" and compose.letter_of(sample.definition) is None):
         raise Invalid(f"This form has no mail {kind!r}.")
-    return compose.wording_of(kind, sample.locale, sample.controller, sample.definition, valid_days=sample.valid_days)
+    words = compose.wording_of(kind, sample.locale, sample.controller, sample.definition, valid_days=sample.valid_days)
+    return compose.pictured(words, sample.picture)
 
 
 def rendered(sample: Sample, kind: str, *, now: datetime) -> bytes:
@@ -96,7 +99,8 @@ def problems(sample: Sample, *, now: datetime) -> list[Problem]:
     )
     links = {shown["confirm_url"], shown["code_url"], shown["not_me_url"], shown["page_host"]}
     links |= {sample.controller.imprint_url, sample.controller.privacy_url}
-    allowed = Allowed(sample.controller.name, asked, frozenset(links), typed=(SAMPLE_RECIPIENT,))
+    logo = sample.picture.cid if sample.picture else ""
+    allowed = Allowed(sample.controller.name, asked, frozenset(links), typed=(SAMPLE_RECIPIENT,), logo=logo)
     return linting.problems(rendered(sample, "confirm", now=now), allowed)
 
 

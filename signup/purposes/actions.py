@@ -36,6 +36,7 @@ class ControllerView:
     accent: str
     timezone: str
     logo: str = ""  # name under /brand/, or none
+    mail_logo: str = ""  # name of the picture that mails carry; empty for none
     dkim_key: str = ""  # id of the key that signs its mails; empty for none
 
 

@@ -16,6 +16,8 @@ from signup.purposes.models import Controller, Logo
 # A logo is loaded by every page; a form should weigh less than a photograph.
 MAX_BYTES = 100_000
 MAX_PIXELS = 2000
+# The bytes of each mail are kept as evidence, its logo with them.
+MAX_MAIL_BYTES = 20_000
 MEDIA = {"svg": "image/svg+xml", "png": "image/png"}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -35,18 +37,45 @@ def set_logo(session: Session, controller_id: str, content: bytes, *, now: datet
     Raises:
         Invalid: it is no PNG or SVG, too large, or could do more than be looked at.
     """
+    name = _kept(session, controller_id, content, now=now)
+    session.change(Controller, {"id": controller_id}, {"logo": name})
+    return name
+
+
+def _kept(session: Session, controller_id: str, content: bytes, *, now: datetime) -> str:
+    """The picture's name, under which it is kept for good."""
     kind = _kind(content)
     name = f"{hashlib.sha256(controller_id.encode() + content).hexdigest()}.{kind}"
     if session.get(Logo, name) is None:
         session.add(Logo(name=name, controller_id=controller_id, content=content, created_at=now))
         session.flush()
-    session.change(Controller, {"id": controller_id}, {"logo": name})
     return name
 
 
 def remove_logo(session: Session, controller_id: str) -> None:
     """The controller's pages show no picture; published versions of forms still find theirs."""
     session.change(Controller, {"id": controller_id}, {"logo": ""})
+
+
+def set_mail_logo(session: Session, controller_id: str, content: bytes, *, now: datetime) -> str:
+    """The controller's mails carry this picture from now on.
+
+    Returns:
+        Its name: the hash of its content.
+
+    Raises:
+        Invalid: it is no PNG, which all mail programs show, or too large to be in every mail.
+    """
+    if not content.startswith(_PNG) or len(content) > MAX_MAIL_BYTES:
+        raise Invalid(f"The logo in mails must be a PNG of at most {MAX_MAIL_BYTES} bytes.")
+    name = _kept(session, controller_id, content, now=now)
+    session.change(Controller, {"id": controller_id}, {"mail_logo": name})
+    return name
+
+
+def remove_mail_logo(session: Session, controller_id: str) -> None:
+    """The controller's mails carry no picture."""
+    session.change(Controller, {"id": controller_id}, {"mail_logo": ""})
 
 
 def logo(session: Session, name: str) -> tuple[bytes, str]:

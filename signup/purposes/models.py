@@ -36,6 +36,7 @@ class Controller(Base):
     accent: Mapped[str] = mapped_column(String(7))
     timezone: Mapped[str] = mapped_column(String(40))
     logo: Mapped[str] = mapped_column(Text, server_default=text("''"))  # name of a picture, or none
+    mail_logo: Mapped[str] = mapped_column(Text, server_default=text("''"))  # name of the picture in its mails, or none
     dkim_key: Mapped[str] = mapped_column(String(40), server_default=text("''"))  # id of the key in use, or none
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 

@@ -74,6 +74,7 @@ class Renderer:
             "purposes": samples.PURPOSES[language[:2]],
             "valid_days": 7,
             "way": "link-or-code",
+            "picture": None,
             "letter": samples.LETTER,
             **samples.MAIL_PLACEHOLDERS,
             **changes,
