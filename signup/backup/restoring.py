@@ -23,6 +23,7 @@ from signup.core.errors import Conflict, Invalid
 from signup.core.signing import Keys
 from signup.core.snapshot import BATCH_ROWS
 from signup.core.values import OPERATOR, rfc3339
+from signup.eventlog import sealing
 from signup.eventlog.kinds import EventType
 from signup.eventlog.models import Event
 from signup.eventlog.record import record
@@ -44,6 +45,7 @@ class Outcome:
     rows: dict[str, int] = field(default_factory=dict)
     settled: settling.Settled = field(default_factory=settling.Settled)
     warnings: list[str] = field(default_factory=list)
+    log_name: str = ""
 
 
 def restore(job: Job, data: Reader, keys: Reader, *, now: datetime) -> Outcome:
@@ -177,6 +179,10 @@ def _keep_keys() -> int:
 
 
 def _tell(session: Session, snapshot_at: datetime | None, outcome: Outcome, *, now: datetime) -> None:
-    """The restore is on record: of when the rows are, and what had to be done again."""
+    """The restore is on record: of when the rows are, and what had to be done again.
+
+    What was sealed after that moment may be in the hands of others, so the log goes on under another name.
+    """
+    outcome.log_name = sealing.rename(session, now=now)
     fields = {"snapshot_at": rfc3339(snapshot_at) if snapshot_at else None, "counts": outcome.settled.counts}
     record(session, None, EventType.BACKUP_RESTORED, fields, now=now, actor=OPERATOR)

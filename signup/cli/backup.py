@@ -56,6 +56,7 @@ def restore(data: Path | None, keys: Path) -> None:
         click.echo(f"{name}\t{count}")
     for name, count in outcome.settled.counts.items():
         click.echo(f"again {name}\t{count}")
+    click.echo(f"the evidence log goes on as {outcome.log_name}", err=True)
     if outcome.settled.key_lost:
         click.echo("warning: those of key_lost had no key and no erasure on record; they were forgotten too", err=True)
     scrub()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import secrets
 from pathlib import Path
 
 import click
 
 from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
 from signup.contacts import actions as contacts
+from signup.core.config import KEY_BYTES
 from signup.core.db import reading, transaction
 from signup.core.errors import NotFound
 from signup.core.values import OPERATOR, EmailAddress, utc_now
@@ -43,6 +45,19 @@ def _seal_all() -> int:
     except sealing.LogDamaged as damage:
         raise click.ClickException(f"The log is damaged, nothing was signed: {damage}.") from None
     return count
+
+
+@evidence.command("key", cls=PlainCommand)
+def key() -> None:
+    """Make a new value for SIGNUP_EVIDENCE_KEY and print it, this once."""
+    click.echo(base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode())
+
+
+@evidence.command("new-name", cls=PlainCommand)
+def new_name() -> None:
+    """Go on under a new log name, after the database was put back to an earlier state by other means than restore."""
+    with plain_errors(), transaction() as session:
+        click.echo(sealing.rename(session, now=utc_now()))
 
 
 @evidence.command("export", cls=PlainCommand)

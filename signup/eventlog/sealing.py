@@ -11,8 +11,8 @@ from datetime import datetime
 from sqlalchemy import Row, bindparam, func, select, update
 
 from signup.core.config import Config
-from signup.core.db import Prepared, Session, reading, transaction
-from signup.eventlog import health, merkle, notes
+from signup.core.db import Prepared, Session, database, reading, transaction
+from signup.eventlog import heads, health, merkle, notes
 from signup.eventlog.health import Part
 from signup.eventlog.kinds import EventType
 from signup.eventlog.merkle import Tree, TreeDamaged
@@ -43,10 +43,12 @@ class Sealed:
     Args:
         size: leaves in the log now.
         count: how many of them are new.
+        note: the checkpoint over them.
     """
 
     size: int
     count: int
+    note: str
 
 
 def run(_leased: Sequence[Job], clock: Callable[[], datetime]) -> None:
@@ -88,7 +90,14 @@ def seal_now(clock: Callable[[], datetime]) -> Sealed | None:
         LogDamaged: the log differs from its last checkpoint.
     """
     with transaction() as session:
-        return seal(session, now=clock())
+        done = seal(session, now=clock())
+    if done:
+        try:
+            heads.remember(database().config, done.note)
+        except OSError:
+            # It is sealed; only a later rollback would go unnoticed by this machine.
+            log.exception("what was signed could not be kept beside the database")
+    return done
 
 
 def seal(session: Session, *, now: datetime, limit: int = BATCH) -> Sealed | None:
@@ -112,6 +121,7 @@ def seal(session: Session, *, now: datetime, limit: int = BATCH) -> Sealed | Non
         return None
     last = newest(session)
     tree = checked_tree(session, last)
+    _check_own(session, tree)
     if last is not None:
         waiting = [_link(session, last, now=now), *waiting]
     tree.append([merkle.leaf_hash(leaf) for _, leaf in waiting])
@@ -124,7 +134,7 @@ def seal(session: Session, *, now: datetime, limit: int = BATCH) -> Sealed | Non
     signer = _signer(session, size=first, now=now)
     note = signer.sign(Head(signer.verifier.name, tree.size, tree.root()).text)
     session.put(Checkpoint, {"size": tree.size, "note": note, "created_at": now})
-    return Sealed(tree.size, len(waiting))
+    return Sealed(tree.size, len(waiting), note)
 
 
 def newest(session: Session) -> Row[int, str] | None:
@@ -158,6 +168,16 @@ def _check_head(session: Session, last: Row[int, str], tree: Tree) -> None:
         raise LogDamaged(f"checkpoint {last.size}: the tree has another root than the one it signs")
 
 
+def _check_own(session: Session, tree: Tree) -> None:
+    """The tree does not contradict what this machine signed before."""
+    try:
+        held = heads.last_signed(session.config)
+        if held:
+            heads.check(held, name_of(session), tree)
+    except TreeDamaged as damage:
+        raise LogDamaged(f"{damage}; flask evidence new-name goes on from here") from damage
+
+
 def reader(session: Session) -> merkle.ReadTile:
     """Reads tiles as they are kept."""
 
@@ -188,12 +208,44 @@ def verifier_of(session: Session, size: int) -> Verifier:
 
 def _signer(session: Session, *, size: int, now: datetime) -> Signer:
     """What signs from now on; a key that is new to the log is noted with the first leaf that it signs."""
-    row = session.execute(select(LogKey.name, LogKey.public_key).order_by(LogKey.first_size.desc()).limit(1)).first()
+    row = session.execute(_NEWEST_KEY).first()
     signer = Signer(row.name if row is not None else origin_of(session.config), session.config.evidence_seed)
     if row is None or bytes(row.public_key) != signer.verifier.public_key:
-        key = signer.verifier
-        session.put(LogKey, {"first_size": size, "name": key.name, "public_key": key.public_key, "created_at": now})
+        _note_key(session, signer.verifier, size=size, now=now)
     return signer
+
+
+def _note_key(session: Session, key: Verifier, *, size: int, now: datetime) -> None:
+    """The key signs from here on; one that was to sign from here on and never did is forgotten."""
+    row = {"first_size": size, "name": key.name, "public_key": key.public_key, "created_at": now}
+    update = ", ".join(f"{column} = excluded.{column}" for column in ("name", "public_key", "created_at"))
+    session.put(LogKey, row, on_conflict=f"ON CONFLICT (first_size) DO UPDATE SET {update}")
+
+
+_NEWEST_KEY = select(LogKey.name, LogKey.public_key).order_by(LogKey.first_size.desc()).limit(1)
+
+
+def name_of(session: Session) -> str:
+    """The name under which the log is signed now."""
+    row = session.execute(_NEWEST_KEY).first()
+    return row.name if row is not None else origin_of(session.config)
+
+
+def rename(session: Session, *, now: datetime) -> str:
+    """The log goes on under a name that is new, because its database was put back to an earlier state.
+
+    What was signed after that state is lost here, and may be in the hands of others. Under the old name anything
+    signed from now on would contradict it.
+
+    Returns:
+        The name.
+
+    Rule: C2SP tlog-checkpoint (a log never signs two trees that contradict each other).
+    """
+    last = newest(session)
+    signer = Signer(heads.later_name(name_of(session), now=now), session.config.evidence_seed)
+    _note_key(session, signer.verifier, size=last.size if last is not None else 0, now=now)
+    return signer.verifier.name
 
 
 def origin_of(config: Config) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from signup.core.db import Session
 from signup.core.values import rfc3339
@@ -19,7 +19,10 @@ FORMAT = "doi.anchors/1"
 
 
 class LogKeyShown(Struct):
-    """A key, and the checkpoints that it signs: those over more than `first_size` leaves, up to `last_size`."""
+    """A key, and the checkpoints that it signs: those over more than `first_size` leaves, up to `last_size`.
+
+    Another name ends nothing: a restored database goes on under one, and what was signed before stays good.
+    """
 
     vkey: str
     first_size: int
@@ -53,9 +56,16 @@ def published(session: Session, *, now: datetime) -> Anchors:
             valid_from=rfc3339(row.created_at),
             valid_until=rfc3339(following.created_at) if following else None,
         )
-        for row, following in pairwise([*rows, None])
-        if row is not None
+        for row, following in ((row, _next(row, rows)) for row in rows)
     ]
     last = sealing.newest(session)
-    origin = rows[0].name if rows else sealing.origin_of(session.config)
+    origin = rows[-1].name if rows else sealing.origin_of(session.config)
     return Anchors(FORMAT, origin, keys, [], last.note if last else None, rfc3339(now))
+
+
+_Key = Row[int, str, bytes, datetime]
+
+
+def _next(key: _Key, keys: Sequence[_Key]) -> _Key | None:
+    """The key that took over under the same name."""
+    return next((item for item in keys if item.name == key.name and item.first_size > key.first_size), None)

@@ -69,9 +69,10 @@ def test_every_row_is_the_same_when_restored_into_either_database(
     before = snapshot()
     elsewhere.restore(*saved_in(app, backups))
     after = elsewhere.rows()
-    # The log has one event more, and the newest publication a higher number.
+    # The log has one event more and a new name, and the newest publication a higher number.
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"event", "disclosure", "publication"}
+    assert changed == {"event", "disclosure", "publication", "log_key"}
+    assert set(map(repr, before["log_key"])) < set(map(repr, after["log_key"]))
     assert set(map(repr, before["event"])) < set(map(repr, after["event"]))
     assert set(map(repr, before["disclosure"])) < set(map(repr, after["disclosure"]))
     assert len(set(map(repr, before["publication"])) - set(map(repr, after["publication"]))) == 1
