@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
+from signup.cli.residue import find
 from signup.contacts import actions as contacts
 from signup.core.config import KEY_BYTES
 from signup.core.db import reading, transaction
@@ -104,5 +105,7 @@ def _make(out: Path) -> None:
     if full:
         raise BadInput(f"{out} is not empty.")
 
+
+evidence.add_command(find)
 
 COMMANDS = (evidence,)

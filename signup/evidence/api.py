@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from flask import abort, request
+from msgspec import Meta, Struct
+
 from signup.core.db import Session
-from signup.evidence import bundle
+from signup.evidence import bundle, residue
 from signup.evidence.bundle import Bundle
-from signup.web import api
+from signup.evidence.residue import Residue
+from signup.web import api, errors
 from signup.web.api import Call
 
 blueprint = api.blueprint("evidence")
@@ -20,3 +26,22 @@ without this service. The mail that asked is left out while its question is open
 "that was not me" can still be said. Reading is a fact of its own.
     """
     return bundle.read(session, call.controller_id, contact_id, client=call.client, actor=call.actor, now=call.now)
+
+
+class Search(Struct):
+    items: Annotated[list[Residue], Meta(description="One for each mail of yours that the file is, quotes or carries.")]
+
+
+@api.operation(blueprint, "POST", "/evidence/search", scope="evidence.read", takes="message/rfc822")
+def search_residue(session: Session, call: Call) -> Search:
+    """Find the sign-up behind a disputed mail.
+
+    The mail as a file (`.eml`), or forwarded. Its Message-ID and the token in its link lead to time, form version, \
+outcome and seal of the sign-up, even when the address is long gone. Searching is a fact of its own.
+    """
+    if request.get_data() and request.mimetype not in ("message/rfc822", "message/global", "application/octet-stream"):
+        abort(errors.problem(415, "unsupported-media-type", "Send the mail as it is, as `message/rfc822`."))
+    found = residue.search(
+        session, call.controller_id, request.get_data(), client=call.client, actor=call.actor, now=call.now
+    )
+    return Search(found)

@@ -174,9 +174,9 @@ def expire(session: Session, *, now: datetime) -> int:
             question.told = None
     session.flush()
     # Counted from the promise in the mail, not from when a worker came by.
-    last = {question.contact_id: question.expires_at for question in due if question.contact_id}
-    for contact_id, expired_at in last.items():
-        _expire_contact(session, contact_id, expired_at, now=now)
+    last = {question.contact_id: question for question in due if question.contact_id}
+    for contact_id, question in last.items():
+        _expire_contact(session, contact_id, question, now=now)
     return len(due)
 
 
@@ -204,7 +204,7 @@ def close_orphans(session: Session, *, now: datetime) -> int:
     return affected(closed)
 
 
-def _expire_contact(session: Session, contact_id: str, expired_at: datetime, *, now: datetime) -> None:
+def _expire_contact(session: Session, contact_id: str, last: Confirmation, *, now: datetime) -> None:
     still_open = session.scalar(
         select(Confirmation.id)
         .where(Confirmation.contact_id == contact_id, Confirmation.state == ConfirmationState.OPEN)
@@ -217,14 +217,14 @@ def _expire_contact(session: Session, contact_id: str, expired_at: datetime, *, 
     if found.status is not Status.REQUESTED:
         return
     version = found.version + 1
-    changes = {"status": Status.EXPIRED, "version": version, "ended_at": expired_at, "updated_at": now}
+    changes = {"status": Status.EXPIRED, "version": version, "ended_at": last.expires_at, "updated_at": now}
     session.change(Subscription, {"id": found.id}, changes)
     subject = Subject(contact_id, contacts.open_key(session, contact_id))
     event_id = record(
         session,
         found.controller_id,
         EventType.SUBSCRIPTION_EXPIRED,
-        {"subscription": found.id},
+        {"subscription": found.id, "confirmation": last.id},
         now=now,
         subject=subject,
     )
