@@ -117,9 +117,21 @@ def _code(mail: Any) -> str:
     return next(line.strip().replace(" ", "") for line in text.splitlines() if line.strip().replace(" ", "").isdigit())
 
 
-def by_preferences(world: World) -> Act:
+def preferences_of(world: World) -> str:
     person = world.confirmed(VICTIM, FORM, at=utc_now() - timedelta(hours=2))
-    path = "/preferences/" + token_for("preferences", person.unsubscribe_url)
+    return "/preferences/" + token_for("preferences", person.unsubscribe_url)
+
+
+def by_asking_again(world: World) -> Act:
+    """The page of preferences sends the question about an added topic once more."""
+    path = preferences_of(world)
+    world.post(path, nonce=nonce(path), topic=["product-news", "invitations"], frequency="all", pause="")
+    later(minutes=11)
+    return lambda: world.post(path, nonce=nonce(path), resend="1")
+
+
+def by_preferences(world: World) -> Act:
+    path = preferences_of(world)
     fields = {"topic": ["product-news", "invitations"], "frequency": "all", "pause": ""}
     return lambda: world.post(path, nonce=nonce(path), **fields)
 
@@ -172,6 +184,7 @@ WAYS = (
     Way("inbox.enter_code", by_code, "welcome", first=200, over=200, a_day=1),
     # What was asked for is not offered again.
     Way("preferences.change", by_preferences, "confirm", a_day=1, closed=303),
+    Way("preferences.change", by_asking_again, "confirm", a_day=1, closed=303),
     Way("subscriptions_api.create_subscription", by_program, "confirm", first=202, over=202, closed=422),
     Way("contacts_api.change_contact", by_new_address, "address", first=202, over=429),
     # To the controller's own addresses only, whose staff may look at a closed form's mails.
