@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from signup.core.db import Session
 from signup.core.errors import DomainError, Invalid
+from signup.forms import actions as forms
 from signup.purposes import actions as purposes
 from signup.purposes.actions import ControllerView
 
@@ -85,12 +86,21 @@ def plain_errors() -> Iterator[None]:
         raise BadInput("The database does not fit this program: run flask db upgrade.") from None
 
 
-def controller_named(session: Session, slug: str | None) -> ControllerView:
-    """The controller with this slug; without one, the only one there is."""
+def controller_named(session: Session, slug: str | None, *, how: str = "--controller") -> ControllerView:
+    """The controller with this slug; without one, the only one there is.
+
+    Args:
+        how: how the command is told the slug, for the message.
+    """
     if slug:
         return purposes.find_controller(session, slug)
     every = purposes.list_controllers(session)
     if len(every) != 1:
         names = ", ".join(item.slug for item in every) or "none yet: make one with flask controller create"
-        raise BadInput(f"Say which controller with --controller ({names}).")
+        raise BadInput(f"Say which controller with {how} ({names}).")
     return every[0]
+
+
+def form_owner(session: Session, slug: str | None, form: str) -> ControllerView:
+    """The controller with this slug; without one, the one whose form it is."""
+    return controller_named(session, slug) if slug else forms.owner(session, form)

@@ -40,7 +40,8 @@ def list_keys(owner: str | None) -> None:
 def revoke(key_id: str, owner: str | None) -> None:
     """Make the key KEY_ID useless."""
     with plain_errors(), transaction() as session:
-        access.revoke(session, controller_named(session, owner).id, key_id, now=utc_now())
+        controller_id = controller_named(session, owner).id if owner else access.owner_of(session, key_id)
+        access.revoke(session, controller_id, key_id, now=utc_now())
 
 
 COMMANDS = (api_key,)

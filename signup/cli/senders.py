@@ -73,7 +73,7 @@ def looked_up(controller: str | None, address: str = "") -> list[Finding]:
     """What the records of this sender say now; it is on record."""
     config: Config = current_app.extensions["signup.config"]
     with plain_errors(), reading() as session:
-        owner = controller_named(session, controller)
+        owner = controller_named(session, controller, how="flask sender check CONTROLLER")
         wanted = EmailAddress.parse(address).normalised if address else owner.sender
         shown = senders.presented(session, owner, wanted)
     findings = alignment.check(shown, NameServers(config.sending.dns_servers))

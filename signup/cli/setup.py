@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from signup import demo
 from signup.cli import abuse, capacity
 from signup.cli import senders as cli_senders
-from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
+from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, form_owner, plain_errors
 from signup.core import evidence, intake
 from signup.core.config import SETTINGS, Config
 from signup.core.db import Session, reading, transaction
@@ -230,7 +230,7 @@ def list_forms(owner: str | None) -> None:
 def set_form(slug: str, owner: str | None, file: BinaryIO) -> None:
     """Give the form SLUG a new draft; what is published stays in force."""
     with plain_errors(), transaction() as session:
-        publishing.set_draft(session, controller_named(session, owner), slug, files.read(file.read()))
+        publishing.set_draft(session, form_owner(session, owner, slug), slug, files.read(file.read()))
     click.echo(f"{slug} has a draft: flask form publish {slug}")
 
 
@@ -238,10 +238,14 @@ def set_form(slug: str, owner: str | None, file: BinaryIO) -> None:
 @click.argument("slug")
 @click.option("--controller", "owner", help="Slug of the controller.")
 def publish_form(slug: str, owner: str | None) -> None:
-    """Put the draft of the form SLUG in force; without one, its texts as they are now."""
+    """Put the draft of the form SLUG in force; without one, its texts as they are now.
+
+    What says the same as the version in force makes no new one: pasted copies stay current.
+    """
     with plain_errors(), transaction() as session:
-        number = publishing.publish(session, controller_named(session, owner), slug, actor=OPERATOR, now=utc_now())
-    click.echo(f"{slug} version {number} {_url(slug)}")
+        done = publishing.publish(session, form_owner(session, owner, slug), slug, actor=OPERATOR, now=utc_now())
+    told = "" if done.is_new else " (it says the same: no new version)"
+    click.echo(f"{slug} version {done.version} {_url(slug)}{told}")
 
 
 @form.command("show")
@@ -252,7 +256,7 @@ def show_form(slug: str, owner: str | None, kind: str) -> None:
     """Show the form SLUG with its purposes and their wording, or as a file for --from, the draft if there is one."""
     if kind == "json":
         with plain_errors(), reading() as session:
-            file = publishing.described(session, controller_named(session, owner), slug)
+            file = publishing.described(session, form_owner(session, owner, slug), slug)
         click.echo(files.write(file))
         return
     with plain_errors(), reading() as session:
@@ -262,6 +266,12 @@ def show_form(slug: str, owner: str | None, kind: str) -> None:
     )
     for item in view.purposes:
         click.echo(f"- {item['slug']}: {item['text']}\n  sha256 {item['text_sha256']}")
+    for item in view.fields:
+        click.echo(f"field {item['name']}: {item['label']} ({item['type']}{', required' if item['required'] else ''})")
+    click.echo(f"origins {' '.join(view.allowed_origins) or 'every site'}")
+    click.echo(f"confirmed by {'the typed code only' if view.strict else 'link or code'}")
+    if view.closed:
+        click.echo("closed")
 
 
 @form.command("embed")
@@ -299,7 +309,7 @@ def outdated_forms(owner: str | None, days: int) -> None:
 def close_form(slug: str, owner: str | None, reopen: bool) -> None:
     """Stop taking sign-ups on the form SLUG."""
     with plain_errors(), transaction() as session:
-        forms.set_closed(session, controller_named(session, owner).id, slug, not reopen)
+        forms.set_closed(session, form_owner(session, owner, slug).id, slug, not reopen)
 
 
 def _url(slug: str) -> str:

@@ -36,7 +36,7 @@ def export(owner: str | None, form: str, status: str | None, output: Path | None
         total = listing.count(session, controller.id, status=STATUSES[status] if status else None)
     order = Order(controller.id, OPERATOR, form, status)
     with _target(output) as file:
-        for chunk in _told(exporting.stream(database(), order, clock=utc_now), total):
+        for chunk in _told(exporting.stream(database(), order, clock=utc_now), total, titles=form == "csv"):
             file.write(chunk)
 
 
@@ -62,22 +62,26 @@ def _target(output: Path | None) -> Iterator[BinaryIO]:
         raise
 
 
-def _told(chunks: Iterator[bytes], total: int) -> Iterator[bytes]:
-    """The chunks, with a bar on a terminal and plain lines elsewhere, both on standard error."""
+def _told(chunks: Iterator[bytes], total: int, *, titles: bool) -> Iterator[bytes]:
+    """The chunks, with a bar on a terminal and plain lines elsewhere, both on standard error.
+
+    Args:
+        titles: whether the first line is no row, but names the columns.
+    """
     if sys.stderr.isatty():
         with click.progressbar(length=total, label="Export", file=sys.stderr) as bar:
             for chunk in chunks:
                 bar.update(chunk.count(b"\n"))
                 yield chunk
         return
-    rows, said = 0, 0
+    rows, said = -int(titles), 0
     for chunk in chunks:
         yield chunk
         rows += chunk.count(b"\n")
         if rows - said >= TELL_EVERY_ROWS:
             said = rows
             click.echo(f"export: {rows} of about {total} rows", err=True)
-    click.echo(f"export: done, about {total} rows", err=True)
+    click.echo(f"export: done, {rows} row{'' if rows == 1 else 's'}", err=True)
 
 
 COMMANDS = (export,)

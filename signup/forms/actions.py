@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Text, bindparam, literal_column, select
 
@@ -121,13 +121,20 @@ class Rendered:
     css_sha256: str
 
 
+class Published(NamedTuple):
+    """The version that is in force after publishing."""
+
+    version: int
+    is_new: bool
+
+
 def publish(
     session: Session, controller: ControllerView, form_id: str, page: Rendered, *, actor: Actor, now: datetime
-) -> int:
-    """The form has one more version, which is in force and never changes.
+) -> Published:
+    """The version in force shows what `page` shows and never changes; only what differs makes a new one.
 
     Returns:
-        The version's number.
+        The version in force, and whether it is new.
 
     Raises:
         Invalid: a mail of the form could not go out like this; the errors say what and where.
@@ -135,12 +142,17 @@ def publish(
     Rule: GDPR 7(1) and EDPB 05/2020 no. 108, a copy of the information presented.
     """
     form = session.scalars(select(Form).where(Form.id == form_id).with_for_update()).one()
-    number = form.live_version + 1
     preview.refuse_unfit(sample_of(session, controller, form.slug, page.locale, page.definition), now=now)
     content = canonical(
         {"css": page.css_sha256, "definition": page.definition, "html": page.html, "locale": page.locale}
     )
     digest = hashlib.sha256(content).hexdigest()
+    # A number for nothing would call every pasted copy outdated.
+    if digest == session.scalar(
+        select(FormVersion.sha256).where(FormVersion.form_id == form_id, FormVersion.number == form.live_version)
+    ):
+        return Published(form.live_version, is_new=False)
+    number = form.live_version + 1
     session.add(
         FormVersion(
             id=new_id("fv", now),
@@ -159,7 +171,7 @@ def publish(
     session.flush()
     fields = {"form": form.slug, "form_version": number, "form_sha256": digest}
     record(session, controller.id, EventType.FORM_PUBLISHED, fields, now=now, actor=actor)
-    return number
+    return Published(number, is_new=True)
 
 
 def sample_of(
@@ -169,6 +181,18 @@ def sample_of(
     config = session.config
     picture = pictures.of(session, controller)
     return preview.Sample(slug, locale, controller, definition, config.public_url, config.token_days, picture)
+
+
+def owner(session: Session, slug: str) -> ControllerView:
+    """The controller of the form `slug`: no two forms share a slug.
+
+    Raises:
+        NotFound: there is no such form.
+    """
+    controller_id = session.scalar(select(Form.controller_id).where(Form.slug == slug))
+    if controller_id is None:
+        raise NotFound(f"There is no form {slug!r}.")
+    return purposes.get_controller(session, controller_id)
 
 
 def set_closed(session: Session, controller_id: str, slug: str, closed: bool) -> None:

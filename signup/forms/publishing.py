@@ -75,13 +75,13 @@ def described(session: Session, controller: ControllerView, slug: str) -> FormFi
     return files.file_of(forms.in_force(session, slug), form.name)
 
 
-def publish(session: Session, controller: ControllerView, slug: str, *, actor: Actor, now: datetime) -> int:
-    """The draft is in force as a new version with HTML, texts and notice frozen; purposes that it words exist.
+def publish(session: Session, controller: ControllerView, slug: str, *, actor: Actor, now: datetime) -> forms.Published:
+    """The draft is in force, with HTML, texts and notice frozen; purposes that it words exist.
 
     Without a draft, the version in force is published anew with the texts that are in force now.
 
     Returns:
-        The number of the version.
+        The version in force; it is a new one if anything differs from the one before.
 
     Raises:
         Invalid: a text, a reason or the privacy notice is missing, or a mail could not go out like this.
@@ -105,11 +105,11 @@ def publish(session: Session, controller: ControllerView, slug: str, *, actor: A
 
 def publish_as(
     session: Session, controller: ControllerView, form_id: str, new: NewForm, *, actor: Actor, now: datetime
-) -> int:
-    """What `new` says is in force as the form's next version.
+) -> forms.Published:
+    """What `new` says is in force, as the form's next version if it differs from the one before.
 
     Returns:
-        The number of the version.
+        The version in force.
     """
     definition = forms.define(session, controller, new)
     html, css_sha256 = pages.snapshot(definition, new.locale, controller)

@@ -115,6 +115,18 @@ def revoke(session: Session, controller_id: str, key_id: str, *, now: datetime, 
     return True
 
 
+def owner_of(session: Session, key_id: str) -> str:
+    """The id of the controller whose key this is.
+
+    Raises:
+        NotFound: there is no such key.
+    """
+    controller_id = session.scalar(select(ApiKey.controller_id).where(ApiKey.id == key_id))
+    if controller_id is None:
+        raise NotFound("There is no such key.")
+    return controller_id
+
+
 @dataclass(frozen=True)
 class KeyView:
     id: str

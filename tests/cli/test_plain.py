@@ -26,6 +26,8 @@ MODULES = (
     cli.bounces,
     cli.abuse,
     cli.senders,
+    cli.evidence,
+    cli.holds,
 )
 
 

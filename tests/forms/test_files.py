@@ -14,9 +14,13 @@ from flask.testing import FlaskClient
 from sqlalchemy import select, update
 
 from signup.core.db import reading, transaction
+from signup.core.values import utc_now
 from signup.forms import actions as forms
 from signup.forms.models import Form, FormVersion
+from signup.purposes import actions as purposes
+from signup.purposes.actions import NewController
 from signup.purposes.models import ConsentText, Controller
+from tests.support import log
 
 FULL: dict[str, Any] = {
     "slug": "fair",
@@ -40,6 +44,16 @@ FULL: dict[str, Any] = {
     ],
     "attribution": ["utm_source"],
 }
+OTHER = NewController(
+    slug="other",
+    name="Other Ltd",
+    address="Street 1, Town",
+    sender="news@other.example",
+    reply_to="hello@other.example",
+    imprint_url="https://other.example/imprint",
+    privacy_url="https://other.example/privacy",
+    accent="#0b5d6b",
+)
 
 
 def run(app: Flask, tmp_path: Path, *words: str, file: Any = None) -> Result:
@@ -77,8 +91,51 @@ def test_a_file_comes_out_as_it_went_in_when_it_was_published(
         assert done.exit_code == 0, done.output
     assert json.loads(run(app, tmp_path, "show", "fair", "--as", "json").stdout) == FULL
     after = tables()
-    assert len(after[1]) == len(before[1]) + 1
-    assert after[2] == before[2], "the same words are no new version of a consent text"
+    assert after == before, "the same words are no new version, neither of the form nor of a consent text"
+
+
+def test_no_version_is_made_and_copies_stay_current_when_nothing_changed(app: Flask, tmp_path: Path) -> None:
+    assert run(app, tmp_path, "create", file=FULL).exit_code == 0
+    before, told = tables(), log.events_in_all()
+    done = run(app, tmp_path, "publish", "fair")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("fair version 1 ")
+    assert done.stdout.endswith("(it says the same: no new version)\n")
+    assert (tables(), log.events_in_all()) == (before, told)
+    other = {**FULL, "allowed_origins": ["https://fair.example.org"]}
+    assert run(app, tmp_path, "set", "fair", file=other).exit_code == 0
+    assert "version 1 " in run(app, tmp_path, "publish", "fair").stdout
+    assert json.loads(run(app, tmp_path, "show", "fair", "--as", "json").stdout) == other
+    assert run(app, tmp_path, "set", "fair", file={**other, "note": "Anders."}).exit_code == 0
+    done = run(app, tmp_path, "publish", "fair")
+    assert done.stdout.startswith("fair version 2 ")
+    assert "the same" not in done.stdout
+
+
+def test_a_form_is_found_by_itself_when_there_are_two_controllers(app: Flask, tmp_path: Path) -> None:
+    with transaction() as session:
+        purposes.create_controller(session, OTHER, now=utc_now())
+    assert run(app, tmp_path, "create", "--controller", "other", file=FULL).exit_code == 0
+    assert run(app, tmp_path, "set", "fair", file={**FULL, "title": "Neu"}).exit_code == 0
+    assert run(app, tmp_path, "publish", "fair").stdout.startswith("fair version 2 ")
+    assert json.loads(run(app, tmp_path, "show", "fair", "--as", "json").stdout)["title"] == "Neu"
+    assert run(app, tmp_path, "close", "fair").exit_code == 0
+    assert "closed" in run(app, tmp_path, "show", "fair").stdout
+    assert "no form 'fair'" in said(run(app, tmp_path, "close", "fair", "--controller", "beispiel"))
+    assert "no form 'nowhere'" in said(run(app, tmp_path, "close", "nowhere"))
+
+
+def test_fields_origins_and_the_way_to_confirm_are_told_when_a_form_is_shown(app: Flask, tmp_path: Path) -> None:
+    assert run(app, tmp_path, "create", file=FULL).exit_code == 0
+    shown = run(app, tmp_path, "show", "fair").stdout.splitlines()
+    assert shown[-4:] == [
+        "field first_name: Vorname (text)",
+        "field size: G (select)",
+        "origins https://shop.example.org",
+        "confirmed by the typed code only",
+    ]
+    plain = run(app, tmp_path, "show", "demo-de").stdout.splitlines()
+    assert plain[-2:] == ["origins every site", "confirmed by link or code"]
 
 
 @pytest.mark.req("E1")

@@ -25,7 +25,7 @@ def test_file_is_whole_and_private_when_exported(
     assert done.exit_code == 0, done.output
     assert len(list(csv.DictReader(io.StringIO(target.read_text(), newline="")))) == 5
     assert target.stat().st_mode & 0o777 == 0o600
-    assert "5 rows" in done.stderr
+    assert done.stderr == "export: done, 5 rows\n"
     assert done.stdout == ""
     assert list(tmp_path.glob("*.part")) == []
 
@@ -37,6 +37,23 @@ def test_lines_go_to_standard_output_when_no_file_is_named(
     done = app.test_cli_runner().invoke(args=["export", "--format", "jsonl", "--controller", "beispiel"])
     assert done.exit_code == 0
     assert done.stdout.count("\n") == 3
+
+
+def test_a_key_and_a_sender_are_named_plainly_when_there_are_two_controllers(app: Flask, demo: SimpleNamespace) -> None:
+    run = app.test_cli_runner().invoke
+    words = ["--name", "Other", "--address", "Street 1", "--sender", "a@other.example"]
+    words += ["--imprint", "https://other.example/i", "--privacy", "https://other.example/p"]
+    assert run(args=["controller", "create", "other", *words]).exit_code == 0
+    assert run(args=["api-key", "create", "till", "--controller", "other"]).exit_code == 0
+    key_id = run(args=["api-key", "list", "--controller", "other"]).stdout.split("\t")[0]
+    foreign = run(args=["api-key", "revoke", key_id, "--controller", "beispiel"])
+    assert (foreign.exit_code, foreign.stderr) == (2, "Error: There is no such key.\n")
+    assert run(args=["api-key", "revoke", key_id]).exit_code == 0
+    assert "\trevoked\t" in run(args=["api-key", "list", "--controller", "other"]).stdout
+    asked = run(args=["sender", "check"])
+    assert asked.exit_code == 2
+    assert "--controller" not in asked.stderr
+    assert "flask sender check CONTROLLER" in asked.stderr
 
 
 def test_nothing_stays_behind_when_the_export_fails(
