@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import Row, select
 
 from signup.core.db import Session
 from signup.core.values import rfc3339
-from signup.eventlog import sealing
+from signup.eventlog import sealing, stamping
 from signup.eventlog.models import LogKey
 from signup.eventlog.notes import Verifier
 
@@ -35,7 +34,7 @@ class Anchors(Struct):
     v: str
     origin: str
     keys: list[LogKeyShown]
-    timestamp_authorities: list[dict[str, Any]]
+    timestamp_authorities: list[dict[str, str]]
     checkpoint: str | None
     made_at: str
 
@@ -60,7 +59,7 @@ def published(session: Session, *, now: datetime) -> Anchors:
     ]
     last = sealing.newest(session)
     origin = rows[-1].name if rows else sealing.origin_of(session.config)
-    return Anchors(FORMAT, origin, keys, [], last.note if last else None, rfc3339(now))
+    return Anchors(FORMAT, origin, keys, stamping.anchors(session.config), last.note if last else None, rfc3339(now))
 
 
 _Key = Row[int, str, bytes, datetime]
