@@ -68,6 +68,7 @@ LEFT_OUT = {
 SEALED: dict[str, tuple[str, ...]] = {
     "contact": ("email", "email_typed", "address_key", "locale", "origin", "fields"),
     "consent": ("origin",),
+    "hold": ("reason",),
     "attempt": ("response_body",),
 }
 # Personal columns that the database holds sealed under their owner's key already.
@@ -78,7 +79,7 @@ SEALED_ALREADY = {
     ("confirmation", "told"),
     ("address_change", "sealed"),
 }
-_BLANKS: dict[str, str] = {"email": "", "email_typed": "", "locale": "en", "origin": "{}", "fields": "{}"}
+_BLANKS: dict[str, str] = {"email": "", "email_typed": "", "locale": "en", "origin": "{}", "fields": "{}", "reason": ""}
 
 
 def file_name(kind: Kind, now: datetime) -> str:
