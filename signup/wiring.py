@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Protocol
 
 from signup.alarms import send as alarms
+from signup.contacts import actions as contacts
 from signup.core.config import Config
-from signup.eventlog import record, sealing, stamping
+from signup.eventlog import audit, record, sealing, stamping
 from signup.intake import refusals
 from signup.intake.serving import Reception
 from signup.jobs import Job
@@ -113,6 +114,13 @@ JOBS: tuple[Kind, ...] = (
         retry="at the next run, a minute later; after an hour without a time stamp there is an alarm",
         lease_seconds=stamping.LEASE_SECONDS,
         every_seconds=stamping.EVERY_SECONDS,
+    ),
+    Kind(
+        audit.JOB_AUDIT,
+        lambda: audit.run(contacts.open_keys),
+        retry="the next day, or when its lease ends after six hours",
+        lease_seconds=audit.LEASE_SECONDS,
+        every_seconds=audit.EVERY_SECONDS,
     ),
     Kind(
         notices.JOB_RUN,

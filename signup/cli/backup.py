@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -14,12 +11,9 @@ from signup.backup.archive import Reader
 from signup.backup.restoring import Outcome
 from signup.backup.rules import Kind
 from signup.backup.saving import Job, Tell
-from signup.cli.common import BadInput, PlainCommand, PlainGroup, plain_errors
+from signup.cli.common import BadInput, PlainCommand, PlainGroup, plain_errors, told
 from signup.core.db import database, scrub
 from signup.core.values import utc_now
-
-# Off a terminal a line this often says that it still works.
-TELL_EVERY_ROWS = 100_000
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -32,7 +26,7 @@ def backup(folder: Path, keys_only: bool) -> None:
     kinds = (Kind.KEYS,) if keys_only else (Kind.DATA, Kind.KEYS)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with plain_errors(), _told("backup", saving.expected(kinds)) as tell:
+        with plain_errors(), told("backup", saving.expected(kinds)) as tell:
             saved = saving.save(_job(tell), folder, kinds, now=utc_now())
     except OSError as error:
         raise BadInput(f"{folder} cannot be written: {error.strerror}.") from None
@@ -66,7 +60,7 @@ def _restored(data: Path, held: Reader) -> Outcome:
     with Reader(data) as rows:
         rules.check_kind(held.manifest, Kind.KEYS, newest_revision=held.manifest.revision)
         total = sum(part.rows for part in rows.manifest.parts) + held.part("data_key").rows
-        with _told("restore", total) as tell:
+        with told("restore", total) as tell:
             return restoring.restore(_job(tell), rows, held, now=utc_now())
 
 
@@ -89,32 +83,6 @@ def rewrap() -> None:
 def _job(tell: Tell) -> Job:
     held = database()
     return Job(held.config, held.keys, tell)
-
-
-@contextmanager
-def _told(label: str, total: int) -> Iterator[Tell]:
-    """What tells of progress: a bar on a terminal and plain lines elsewhere, both on standard error."""
-    done: dict[str, int] = {}
-    if sys.stderr.isatty():
-        with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
-
-            def move(part: str, rows: int) -> None:
-                bar.update(rows - done.get(part, 0))
-                done[part] = rows
-
-            yield move
-        return
-    said = 0
-
-    def say(part: str, rows: int) -> None:
-        nonlocal said
-        done[part] = rows
-        if sum(done.values()) - said >= TELL_EVERY_ROWS:
-            said = sum(done.values())
-            click.echo(f"{label}: {said} of about {total} rows", err=True)
-
-    yield say
-    click.echo(f"{label}: {sum(done.values())} rows", err=True)
 
 
 COMMANDS = (backup, restore, data_key)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +16,9 @@ from signup.core.errors import DomainError, Invalid
 from signup.forms import actions as forms
 from signup.purposes import actions as purposes
 from signup.purposes.actions import ControllerView
+
+# Off a terminal a line this often says that it still works.
+TELL_EVERY = 100_000
 
 
 class BadInput(click.ClickException):
@@ -104,3 +108,29 @@ def controller_named(session: Session, slug: str | None, *, how: str = "--contro
 def form_owner(session: Session, slug: str | None, form: str) -> ControllerView:
     """The controller with this slug; without one, the one whose form it is."""
     return controller_named(session, slug) if slug else forms.owner(session, form)
+
+
+@contextmanager
+def told(label: str, total: int, what: str = "rows") -> Iterator[Callable[[str, int], None]]:
+    """What tells of progress: a bar on a terminal and plain lines elsewhere, both on standard error."""
+    done: dict[str, int] = {}
+    if sys.stderr.isatty():
+        with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
+
+            def move(part: str, rows: int) -> None:
+                bar.update(rows - done.get(part, 0))
+                done[part] = rows
+
+            yield move
+        return
+    said = 0
+
+    def say(part: str, rows: int) -> None:
+        nonlocal said
+        done[part] = rows
+        if sum(done.values()) - said >= TELL_EVERY:
+            said = sum(done.values())
+            click.echo(f"{label}: {said} of about {total} {what}", err=True)
+
+    yield say
+    click.echo(f"{label}: {sum(done.values())} {what}", err=True)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 import secrets
+import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
-from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors
+from signup.cli.common import BadInput, PlainCommand, PlainGroup, controller_named, plain_errors, told
 from signup.cli.residue import find
 from signup.contacts import actions as contacts
 from signup.core.config import KEY_BYTES
-from signup.core.db import reading, transaction
+from signup.core.db import database, reading, transaction
 from signup.core.errors import NotFound
 from signup.core.values import OPERATOR, EmailAddress, utc_now
-from signup.eventlog import merkle, sealing
+from signup.eventlog import audit, merkle, sealing
 from signup.evidence import bundle, files
 
 
@@ -46,6 +48,43 @@ def _seal_all() -> int:
     except sealing.LogDamaged as damage:
         raise click.ClickException(f"The log is damaged, nothing was signed: {damage}.") from None
     return count
+
+
+@evidence.command("verify", cls=PlainCommand)
+@click.option("--since", default=0, metavar="SIZE", help="Only what came after the checkpoint over SIZE leaves.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A checkpoint that somebody else kept; the log must begin with it.",
+)
+def verify(since: int, against: Path | None) -> None:
+    """Hash every event again and hold it against tiles, checkpoints and time stamps; exit 1 if something is wrong."""
+    outside = against.read_text(encoding="utf-8", errors="replace") if against else None
+    with reading() as session:
+        last = sealing.newest(session)
+    try:
+        with told("verify", (last.size if last else 0) - since, "leaves") as tell:
+            report = audit.audit(contacts.open_keys, since=since, against=outside, tell=partial(tell, "log"))
+    except sealing.LogDamaged as missing:
+        raise BadInput(f"{missing}; see the sizes in /.well-known/signup-evidence.json or take 0.") from None
+    _print(report, outside)
+    if report.wrong:
+        click.echo(f"WRONG        {report.wrong}")
+        sys.exit(1)
+    click.echo("sound        nothing was changed since it was signed")
+
+
+def _print(report: audit.Report, outside: str | None) -> None:
+    """What was looked at, also when something was wrong further on."""
+    tsa = database().config.evidence.tsa
+    gone = f"{report.redacted} fields redacted, {report.unreadable} parts without a key"
+    click.echo(f"events       {report.events} of {report.size - report.since}, {report.disclosures} fields, {gone}")
+    click.echo(f"checkpoints  {report.checkpoints} signed by the log")
+    known = f", {report.unpinned} whose certificate is not set" if report.unpinned else ""
+    nobody = "" if tsa and tsa.url else "; SIGNUP_TSA_URL is not set, so nobody else vouches for times"
+    click.echo(f"time stamps  {report.stamps} good{known}{nobody}")
+    if outside is not None and not report.wrong:
+        click.echo(f"against      the log begins with the {outside.splitlines()[1]} leaves of that checkpoint")
 
 
 @evidence.command("key", cls=PlainCommand)

@@ -332,6 +332,13 @@ def scrub() -> bool:
         return not busy
 
 
+def hold_still(session: Session) -> None:
+    """What this session reads is of one moment, however long it reads; to be called before its first read."""
+    # On SQLite each reading is so by itself.
+    if session.get_bind().dialect.name == "postgresql":
+        session.driven.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+
 def database() -> Database:
     found: Database = current_app.extensions["signup.database"]
     return found
@@ -370,6 +377,7 @@ __all__ = [
     "claim_of",
     "database",
     "db",
+    "hold_still",
     "init_app",
     "reading",
     "scrub",

@@ -69,7 +69,7 @@ class Tree:
             self._tiles[level, number] = self.changed[level, number] = tile
             start, hashes = start + min(room, len(hashes)), hashes[room:]
             if len(tile) == TILE_WIDTH * HASH_BYTES:
-                full.append(_root_of(_split(tile)))
+                full.append(root_of(split(tile)))
         return first, full
 
     def root(self, size: int | None = None) -> bytes:
@@ -126,7 +126,7 @@ class Tree:
         number, offset = divmod(first, TILE_WIDTH)
         count = 1 << above
         tile = self._tile(level, number, offset + count)
-        return _root_of(_split(tile[offset * HASH_BYTES : (offset + count) * HASH_BYTES]))
+        return root_of(split(tile[offset * HASH_BYTES : (offset + count) * HASH_BYTES]))
 
     def _tile(self, level: int, number: int, needed: int) -> bytes:
         """At least the first `needed` hashes of a tile; when more are kept, a tree of before can be asked too."""
@@ -143,11 +143,11 @@ def _split_at(width: int) -> int:
     return 1 << ((width - 1).bit_length() - 1)
 
 
-def _split(tile: bytes) -> list[bytes]:
+def split(tile: bytes) -> list[bytes]:
     return [tile[start : start + HASH_BYTES] for start in range(0, len(tile), HASH_BYTES)]
 
 
-def _root_of(hashes: list[bytes]) -> bytes:
+def root_of(hashes: list[bytes]) -> bytes:
     """The root over a power of two of hashes."""
     while len(hashes) > 1:
         hashes = [node_hash(hashes[at], hashes[at + 1]) for at in range(0, len(hashes), 2)]

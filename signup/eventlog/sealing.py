@@ -206,6 +206,12 @@ def verifier_of(session: Session, size: int) -> Verifier:
     return Verifier(row.name, bytes(row.public_key))
 
 
+def verifiers(session: Session) -> list[Verifier]:
+    """Every key that signed, oldest first."""
+    rows = session.execute(select(LogKey.name, LogKey.public_key).order_by(LogKey.first_size))
+    return [Verifier(row.name, bytes(row.public_key)) for row in rows]
+
+
 def _signer(session: Session, *, size: int, now: datetime) -> Signer:
     """What signs from now on; a key that is new to the log is noted with the first leaf that it signs."""
     row = session.execute(_NEWEST_KEY).first()

@@ -38,7 +38,7 @@ def hang(label, total):
             sys.stdin.read()
     yield tell
 
-backup._told = contextmanager(hang)
+backup.told = contextmanager(hang)
 with app.app_context():
     app.cli.main(args=sys.argv[1:])
 """
