@@ -66,11 +66,12 @@ def bin_run(folder: Path, *, ignore_sigint: bool = False, **settings: str) -> It
             run.process.stop(STOP_SECONDS)
 
 
+# Jobs are leased and done, events are sealed.
 BY_WORKER = tuple(f'INSERT INTO "{table}"' for table in ("job", "event", "log_tile"))
 
 
 def database(folder: Path) -> tuple[int, set[str]]:
-    """How often the schema was changed, and each row but those that the worker goes on with: jobs, and the sealed log."""
+    """How often the schema was changed, and each row that the worker does not go on with."""
     with closing(sqlite3.connect(folder / "instance" / "signup.db")) as connection:
         (changes,) = connection.execute("PRAGMA schema_version").fetchone()
         rows = {line for line in connection.iterdump() if not line.startswith(BY_WORKER)}
