@@ -98,7 +98,7 @@ def create_contact(session: Session, call: Call, body: NewContact) -> Contact:
 with 409 and the reason, and so is one that is here already.
     """
     new = contacts.NewContact(
-        EmailAddress.parse(body.email), body.locale, as_dict(body.origin), LEGAL_BASES[body.legal_basis]
+        EmailAddress.parse(body.email), body.locale, as_dict(body.origin, now=call.now), LEGAL_BASES[body.legal_basis]
     )
     return _shown(entries.create(session, call.controller_id, new, client=call.client, actor=call.actor, now=call.now))
 

@@ -11,7 +11,7 @@ from signup.contacts.actions import ContactView, NewContact
 from signup.contacts.models import Contact
 from signup.core.db import Session
 from signup.core.errors import Conflict, Invalid
-from signup.core.values import Actor, ClientInfo, EmailAddress
+from signup.core.values import Actor, ClientInfo, EmailAddress, rfc3339
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, client_fields, publish, record
 from signup.purposes.models import LegalBasis
@@ -75,10 +75,19 @@ def tell_created(
 ) -> None:
     """It is on record, and told to the outside, that this contact came in without having to confirm."""
     facts = {"origin": dict(new.origin), "legal_basis": new.legal_basis.value}
-    fields = {"email": new.email.typed, "locale": new.locale, **facts, **client_fields(client)}
+    fields = {"email": new.email.typed, "locale": new.locale, **facts, **late(new.origin, now=now)}
+    fields |= client_fields(client)
     event_id = record(session, controller_id, EventType.CONTACT_CREATED, fields, now=now, subject=subject, actor=actor)
     data = {**_shown(subject.contact_id, new.email.normalised, {}), **facts}
     publish(session, controller_id, "contact.created", data, now=now, event_id=event_id, subject=subject)
+
+
+def late(origin: Mapping[str, Any], *, now: datetime) -> dict[str, Any]:
+    """What the evidence says of something that came about before it was told: when, as we are told, and sealed when.
+
+    The seal proves that we were told, and when; it must never read as if it proved the grant itself.
+    """
+    return {"granted_at": origin.get("collected_at"), "sealed_late": rfc3339(now)}
 
 
 def change_locale(

@@ -112,7 +112,7 @@ def create_subscription(session: Session, call: Call, body: NewSubscription) -> 
         form=body.form,
         purposes=tuple(body.purposes),
         locale=body.locale,
-        origin=as_dict(body.origin),
+        origin=as_dict(body.origin, now=call.now),
         legal_basis=LEGAL_BASES[body.legal_basis],
         fields=body.fields,
     )

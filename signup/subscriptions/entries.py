@@ -295,6 +295,7 @@ def _tell(
         "origin": dict(entry.origin),
         "purposes": [item.slug for item in act],
         "fields": dict(step.said) or None,
+        **contact_entries.late(entry.origin, now=now),
         **client_fields(caller.client),
     }
     event_id = record(session, controller_id, step.kind, fields, now=now, subject=found.subject, actor=caller.actor)

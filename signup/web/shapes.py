@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from signup.core.values import EmailAddress
-from signup.web.api import Line
+from signup.core.values import EmailAddress, rfc3339
+from signup.web.api import Line, field_invalid
 
 Email = Annotated[
     str, Meta(min_length=1, max_length=320, extra_json_schema={"format": "email"}, description="An e-mail address.")
@@ -19,6 +20,11 @@ Basis = Annotated[
     Literal["gdpr-6-1-a", "gdpr-6-1-b", "gdpr-6-1-f", "eprivacy-13-2"],
     Meta(description="Consent, contract, legitimate interest, or soft opt-in of a customer."),
 ]
+
+
+CollectedAt = Annotated[datetime, Meta(tz=True)]
+# Clocks of programs differ by so much.
+AHEAD = timedelta(minutes=5)
 
 
 class Origin(Struct, forbid_unknown_fields=True):
@@ -34,10 +40,24 @@ class Origin(Struct, forbid_unknown_fields=True):
     ]
     detail: Annotated[Line, Meta(description="Which one: the fair and its day, the order, the page.")]
     collected_by: Annotated[Line | None, Meta(description="Who took it down, if a person did.")] = None
+    collected_at: Annotated[
+        CollectedAt | None, Meta(description="When that was, if it was before you tell it; the proof keeps both times.")
+    ] = None
 
 
-def as_dict(origin: Origin) -> dict[str, Any]:
+def as_dict(origin: Origin, *, now: datetime) -> dict[str, Any]:
+    """The origin as it is kept.
+
+    Raises:
+        Invalid: it lies ahead.
+    """
+    if origin.collected_at is not None and origin.collected_at > now + AHEAD:
+        raise field_invalid("origin.collected_at", "ahead", "What came about later cannot be told yet.")
     plain: dict[str, Any] = msgspec.to_builtins(origin)
+    if origin.collected_at is None:
+        del plain["collected_at"]
+    else:
+        plain["collected_at"] = rfc3339(origin.collected_at)
     return plain
 
 
