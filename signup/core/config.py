@@ -43,6 +43,7 @@ SETTINGS: dict[str, str] = {
     "SIGNUP_METRICS_TOKEN": "bearer token for /metrics from other machines",
     "SIGNUP_FORM_PER_HOUR": "sign-ups an hour that are ordinary for any form; more, and its mails are held",
     "SIGNUP_IP_DAYS": "days that addresses of visitors stay in the proof after a confirmation; 0: as long as it",
+    "SIGNUP_PROOF_YEARS": "full calendar years that the proof of an ended consent is kept; 0: without end",
     "SIGNUP_TOKEN_DAYS": "days a confirmation link stays valid, 1 to 30",
     **intake.SETTINGS,
     **sending.SETTINGS,
@@ -94,6 +95,7 @@ class Config:
     metrics_token: str | None = field(repr=False)
     token_days: int
     ip_days: int  # 0: as long as the proof
+    proof_years: int  # 0: without end
     form_per_hour: int
     alarm_mail: tuple[str, ...]
     alarm_url: str | None = field(repr=False)
@@ -163,6 +165,7 @@ class _Reader:
             metrics_token=self._text("SIGNUP_METRICS_TOKEN"),
             token_days=self._integer("SIGNUP_TOKEN_DAYS", 7, 1, 30),
             ip_days=self._integer("SIGNUP_IP_DAYS", 90, 0, 36500),
+            proof_years=self._integer("SIGNUP_PROOF_YEARS", 3, 0, 100),
             form_per_hour=self._integer("SIGNUP_FORM_PER_HOUR", self._ordinary(), 1, MANY),
             alarm_mail=self._alarm_mail(),
             alarm_url=self._alarm_url(),

@@ -100,6 +100,7 @@ FIELDS: dict[str, FieldClass] = {
     "scanner_sign": FieldClass.RESIDUE,
     "seconds_since_sent": FieldClass.RESIDUE,
     "counts": FieldClass.RESIDUE,
+    "policy": FieldClass.RESIDUE,
     "sealed_late": FieldClass.RESIDUE,
     "channel": FieldClass.RESIDUE,
     "used_at": FieldClass.RESIDUE,

@@ -17,7 +17,7 @@ class Erasure(Base):
 
     subject_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     erased_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    reason: Mapped[str] = mapped_column(String(20))  # retention, key-lost
+    reason: Mapped[str] = mapped_column(String(20))  # retention, proof-over, key-lost
 
 
 class LogMark(Base):

@@ -27,7 +27,7 @@ from signup.intake import actions as intake
 from signup.intake.models import InboundReport
 from signup.jobs import Job
 from signup.mail.models import Message
-from signup.privacy import caught, redaction
+from signup.privacy import caught, proofs, redaction
 from signup.privacy.models import Erasure
 from signup.purposes.models import LegalBasis
 from signup.staff.models import IdempotencyKey
@@ -75,7 +75,9 @@ def run_now(clock: Callable[[], datetime]) -> dict[str, int]:
         log.warning("erased data may still be in the write-ahead log; the next run tries again")
     if any(counts.values()):
         with transaction() as session:
-            record(session, None, EventType.RETENTION_RUN, {"counts": dict(counts)}, now=clock())
+            policy = {name: getattr(config, name) for name in ("token_days", "ip_days", "proof_years")}
+            fields = {"counts": dict(counts), "policy": policy}
+            record(session, None, EventType.RETENTION_RUN, fields, now=clock())
     return dict(counts)
 
 
@@ -85,6 +87,7 @@ def preview(session: Session, *, now: datetime) -> dict[str, int]:
     return {
         "expired": session.scalar(questions) or 0,
         "erased": session.scalar(select(func.count()).where(_unconfirmed(now))) or 0,
+        "ended": proofs.count(session, now=now),
         "redacted": redaction.count_due(session, now=now),
         **{name: _number(session, _over(key.class_, now)) for name, key in _EXPIRING.items()},
         "flows": _number(session, Flow.expires_at <= now),
@@ -129,6 +132,8 @@ def _step(counts: Counter[str], now: datetime) -> bool:
         orphans = close_orphans(session, now=now)
     with transaction() as session:
         people["erased"] = erase_unconfirmed(session, now=now)
+    with transaction() as session:
+        people["ended"] = erase_ended(session, now=now)
     with transaction() as session:
         rows = {name: _forget(session, key, now=now) for name, key in _EXPIRING.items()}
         # Few enough for one statement: a row an hour for each form, and for a domain that several people share.
@@ -255,6 +260,26 @@ def erase_unconfirmed(session: Session, *, now: datetime) -> int:
     if due:
         forget(session, due, "retention", now=now)
     return len(due)
+
+
+def erase_ended(session: Session, *, now: datetime) -> int:
+    """People whose subscription ended so long ago that nobody can ask for its proof are gone, and recipients are told.
+
+    Returns:
+        How many contacts were erased, at most one batch.
+
+    Rule: GDPR 5(1)(e), 19.
+    """
+    due = proofs.over(session.config, now=now)
+    found = session.scalars(select(Subscription.contact_id).where(due).limit(BATCH)).all()
+    ours = contacts.lock(session, found)
+    owners = select(Subscription.contact_id, Subscription.controller_id)
+    rows = session.execute(owners.where(due, Subscription.contact_id.in_(ours))).all()
+    if rows:
+        forget(session, [row.contact_id for row in rows], "proof-over", now=now)
+    for row in rows:
+        proofs.tell_erased(session, row.controller_id, row.contact_id, now=now)
+    return len(rows)
 
 
 def forget(

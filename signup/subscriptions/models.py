@@ -13,6 +13,9 @@ from signup.subscriptions.states import ConfirmationState, EndReason, Frequency,
 # The people whose data goes soon. Queries spell it like this, or SQLite does not use the index.
 NEVER_CONFIRMED = "status IN ('expired', 'refused') AND activated_at IS NULL"
 
+# Their proof is kept for years after the end.
+ONCE_ACTIVE = "status IN ('ended', 'expired', 'refused') AND activated_at IS NOT NULL"
+
 
 class Subscription(Base):
     """The standing order that a consent permits; one per contact."""
@@ -27,6 +30,12 @@ class Subscription(Base):
             "ended_at",
             postgresql_where=text(NEVER_CONFIRMED),
             sqlite_where=text(NEVER_CONFIRMED),
+        ),
+        Index(
+            "ix_subscription_proof",
+            "ended_at",
+            postgresql_where=text(ONCE_ACTIVE),
+            sqlite_where=text(ONCE_ACTIVE),
         ),
     )
 
