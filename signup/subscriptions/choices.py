@@ -6,9 +6,10 @@ from flask import Blueprint, g, redirect, request
 from werkzeug.wrappers import Response
 
 from signup.core.db import reading, transaction
+from signup.core.errors import TooMany
 from signup.core.values import utc_now
 from signup.subscriptions import endings, links, preferences
-from signup.subscriptions.preferences import PAUSE_DAYS, Choices
+from signup.subscriptions.preferences import PAUSE_DAYS, Choices, Wish
 from signup.subscriptions.rules import BY_PAGE
 from signup.subscriptions.states import EndReason
 from signup.web.request import client_info, speak
@@ -50,11 +51,21 @@ def _save(ident: bytes) -> Response:
     if not wish.topics:
         # Nothing left is leaving: the page that says so can also take it back.
         return _leave(ident)
-    with transaction() as session:
-        saved = preferences.save(session, ident, wish, client=client_info(request), now=utc_now())
+    try:
+        saved = _carry_out(ident, wish)
+    except TooMany as spent:
+        # Less has to count at any time; only what needs a mail has to wait.
+        saved, wait = _carry_out(ident, wish, asks=False), spent.retry_after_seconds
+        if saved is not None:
+            return _preferences_page(ident, wait=wait)
     if saved is None:
         raise UnknownLink
     return itself(SAVED)
+
+
+def _carry_out(ident: bytes, wish: Wish, *, asks: bool = True) -> bool | None:
+    with transaction() as session:
+        return preferences.save(session, ident, wish, asks=asks, client=client_info(request), now=utc_now())
 
 
 def _ask_again(ident: bytes) -> Response:
@@ -79,7 +90,12 @@ def _leave(ident: bytes) -> Response:
     return redirect(f"/unsubscribe/{keys().token(links.UNSUBSCRIBE, ident)}", 303)
 
 
-def _preferences_page(ident: bytes, *, again: bool = False) -> Response:
+def _preferences_page(ident: bytes, *, again: bool = False, wait: int = 0) -> Response:
+    """The page as it is now.
+
+    Args:
+        wait: for so many seconds nothing can be asked for; the rest of what was sent counts.
+    """
     now = utc_now()
     with reading() as session:
         found = preferences.look(session, ident)
@@ -88,9 +104,9 @@ def _preferences_page(ident: bytes, *, again: bool = False) -> Response:
         raise UnknownLink
     _speak(found)
     order = found.order
-    return page(
+    response = page(
         "subscriptions/preferences.html",
-        422 if again else 200,
+        429 if wait else 422 if again else 200,
         state="active" if found.active else "inactive",
         controller=order.controller,
         address=order.masked,
@@ -106,7 +122,11 @@ def _preferences_page(ident: bytes, *, again: bool = False) -> Response:
         form_url=f"/f/{found.form.slug}" if found.form and not found.form.closed else None,
         saved=SAVED in request.args,
         again=again,
+        later=wait > 0,
     )
+    if wait:
+        response.headers["Retry-After"] = str(wait)
+    return response
 
 
 def _speak(found: Choices) -> None:

@@ -267,6 +267,17 @@ def undoable(order: Order, scope: Held | None, *, now: datetime) -> list[Held]:
     return [scope] if in_time and scope.ended_by == rules.BY_PAGE else []
 
 
+def unanswered(order: Order, scope: Held | None, *, now: datetime) -> list[Held]:
+    """What was only asked for when everything ended a moment ago: its question is closed, and no undo opens it.
+
+    Rule: an old link never revives anything, so the mail that asked stays void.
+    """
+    # The button may be pressed late in its half hour, and the page after it be read a while later.
+    since = now - 2 * rules.UNDO_WINDOW
+    lost = [item for item in order.held if item.state is ConsentState.REFUSED and not item.given_at]
+    return [] if scope else [item for item in lost if item.ended_at and item.ended_at >= since]
+
+
 def undo(session: Session, order: Order, scope: Held | None, *, client: ClientInfo, now: datetime) -> bool:
     """What the person ended a moment ago counts again, with both steps on record.
 

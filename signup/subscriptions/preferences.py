@@ -90,14 +90,19 @@ def _form(session: Session, contact_id: str) -> FormView | None:
     return forms.in_force(session, forms.by_version_id(session, version_id).slug) if version_id else None
 
 
-def save(session: Session, ident: bytes, wish: Wish, *, client: ClientInfo, now: datetime) -> bool | None:
+def save(
+    session: Session, ident: bytes, wish: Wish, *, asks: bool = True, client: ClientInfo, now: datetime
+) -> bool | None:
     """What was unticked is withdrawn, what was ticked is asked for by mail, frequency and pause count at once.
+
+    Args:
+        asks: whether added topics are asked for; without, they stay as they are.
 
     Returns:
         Whether the subscription could be changed; None when there is none behind the link.
 
     Raises:
-        NetworkSpent: topics were added from a network that has asked for too many mails; nothing is saved.
+        TooMany: added topics cannot be asked for, from this network or on this form; nothing is saved.
 
     Rule: GDPR 7(3), as easy as giving; 7(1), a new topic needs a confirmation of its own. A pause withdraws nothing.
     """
@@ -112,7 +117,7 @@ def save(session: Session, ident: bytes, wish: Wish, *, client: ClientInfo, now:
     if len(dropped) < len(held.order.given):
         _set(session, held.order.subscription.id, wish, client=client, now=now)
     added = tuple(item["slug"] for item in held.offered if item["slug"] in wish.topics)
-    if added and held.form is not None:
+    if asks and added and held.form is not None:
         _ask(session, held.form, held.order.email, added, client=client, now=now)
     return True
 

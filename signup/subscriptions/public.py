@@ -246,6 +246,7 @@ def _unsubscribe_page(ident: bytes, *, young: bool = False) -> Response:
         thanks=THANKS in request.args,
         reasons=LEAVING_REASONS,
         preferences_url=preferences_url if state == "active" else None,
+        unanswered=[item.label.get(order.locale, item.slug) for item in endings.unanswered(order, scope, now=now)],
         young=young and state == "active",
         form_url=None,
         controller=order.controller,

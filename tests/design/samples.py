@@ -151,7 +151,8 @@ def _unsubscribe(locale: str, state: str, **changes: Any) -> dict[str, Any]:
         "why": NONCE if state == "ended" else None,
         "thanks": False,
         "reasons": ("too-many", "not-relevant", "not-asked-for", "other-way", "other"),
-        "preferences_url": "/preferences/token" if state == "active" else None,
+        "preferences_url": "/preferences/token" if state in ("active", "restored") else None,
+        "unanswered": [PURPOSES[locale][0]["label"]] if state == "restored" else [],
         "young": False,
         "form_url": "/f/demo-de",
         **changes,
@@ -174,6 +175,7 @@ def _preferences(locale: str, state: str = "active", **changes: Any) -> dict[str
         "form_url": "/f/demo-de",
         "saved": False,
         "again": False,
+        "later": False,
         **changes,
     }
 

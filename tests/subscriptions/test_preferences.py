@@ -13,10 +13,12 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import delete, func, select, update
 
+from signup.abuse import admission
 from signup.abuse.models import Budget
 from signup.consents.models import Consent
 from signup.contacts import actions as contacts
 from signup.core.db import database, reading, transaction
+from signup.core.errors import NetworkSpent
 from signup.core.values import rfc3339, utc_now
 from signup.eventlog.models import Publication
 from signup.mail.models import Message, MessageState
@@ -26,7 +28,7 @@ from signup.subscriptions.models import Subscription
 from signup.subscriptions.states import Frequency, Status
 from tests.conftest import SignedUp, mailed_url, queued_mail
 from tests.support import log
-from tests.support.pages import ident_of, nonce
+from tests.support.pages import ident_of, nonce, undo_nonce
 
 BOTH = ("product-news", "invitations")
 HOST = "http://127.0.0.1:8000"
@@ -151,6 +153,48 @@ def test_the_last_topic_unticked_is_an_unsubscription_that_can_be_taken_back(
     assert (answer.status_code, answer.location) == (303, anna.unsubscribe_path)
     assert states(anna) == dict.fromkeys(BOTH, "withdrawn")
     assert 'name="undo"' in client.get(answer.location).text
+
+
+@pytest.mark.req("U6")
+@pytest.mark.parametrize("dropped", [True, False])
+def test_everything_else_counts_when_a_new_topic_has_to_wait(
+    client: FlaskClient, one: SignedUp, monkeypatch: pytest.MonkeyPatch, dropped: bool
+) -> None:
+    def spent(*_given: Any, **_more: Any) -> Any:
+        raise NetworkSpent("Too many.", retry_after_seconds=60)
+
+    monkeypatch.setattr(admission, "_refuse_spent", spent)
+    topics = ("invitations",) if dropped else BOTH
+    answer = save(client, one, *topics, frequency="monthly")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "60")
+    assert "Alles andere ist gespeichert" in answer.text
+    assert states(one) == {"product-news": "withdrawn" if dropped else "given"}
+    held = log.subscription(one.contact_id)
+    assert held.status is (Status.ENDED if dropped else Status.ACTIVE)
+    assert dropped or held.frequency is Frequency.MONTHLY
+    monkeypatch.undo()
+    assert dropped or save(client, one, *BOTH).status_code == 303
+
+
+@pytest.mark.req("U5")
+def test_the_page_says_what_an_undo_leaves_out_when_a_topic_still_waited(client: FlaskClient, one: SignedUp) -> None:
+    save(client, one, *BOTH)
+    client.post(one.unsubscribe_path, data={"nonce": nonce(one.unsubscribe_path)})
+    answer = client.post(one.unsubscribe_path, data={"undo": undo_nonce(client, one.unsubscribe_path)})
+    page = client.get(answer.location).text
+    assert "ist nicht zurück: Einladungen" in page
+    assert path_of(one) in page
+    assert states(one) == {"product-news": "given", "invitations": "refused"}
+    assert 'value="invitations"' in client.get(path_of(one)).text
+
+
+@pytest.mark.req("U5")
+def test_nothing_is_said_to_be_missing_when_all_came_back(client: FlaskClient, anna: SignedUp) -> None:
+    client.post(anna.unsubscribe_path, data={"nonce": nonce(anna.unsubscribe_path)})
+    answer = client.post(anna.unsubscribe_path, data={"undo": undo_nonce(client, anna.unsubscribe_path)})
+    page = client.get(answer.location).text
+    assert "Was bestätigt war, gilt wieder." in page
+    assert "nicht zurück" not in page
 
 
 def test_one_topic_is_left_for_another_in_one_go(client: FlaskClient, one: SignedUp) -> None:
