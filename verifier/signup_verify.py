@@ -565,6 +565,7 @@ STATES = {
     "confirmation.contradicted": "invalidated",
 }
 ASKS = ("subscription.requested", "confirmation.resent")
+ANSWERS = ("subscription.confirmed", "subscription.updated")
 
 
 @dataclass
@@ -659,8 +660,9 @@ def check_purposes(purposes: Any, events: list[Event]) -> None:
     }
     slugs = {slug for slug, _ in shown}
     for item in purposes if isinstance(purposes, list) else []:
-        code, text = item.get("code"), str(item.get("text"))
-        if hashlib.sha256(text.encode()).hexdigest() != item.get("text_sha256"):
+        code, text = item.get("code"), str(item.get("text") or "")
+        # On another basis than consent nothing was shown, so there are no words.
+        if text and hashlib.sha256(text.encode()).hexdigest() != item.get("text_sha256"):
             raise Rejected("record", name="purposes.text_sha256")
         if code in slugs and (code, text) not in shown:
             raise Rejected("record", name=f"purposes.{code}.text")
@@ -682,7 +684,7 @@ def acts_of(events: list[Event]) -> list[Act]:
     sealed = [event for event in events if event.sealed]
     found = []
     for given in sealed:
-        if "act" not in given.fields or STATES.get(given.kind) != "given":
+        if "act" not in given.fields or given.kind not in ANSWERS:
             continue
         question = given.fields.get("confirmation")
         same = [event for event in sealed if question and event.fields.get("confirmation") == question]
@@ -1066,7 +1068,10 @@ def authorities_of(anchors: dict[str, Any], certificates: Optional[Path], roots:
     """Who may stamp: what is given here; the anchors only if nothing is."""
     shown = [item for item in anchors.get("timestamp_authorities") or [] if isinstance(item, dict)]
     qualified = bool(shown) and all(item.get("qualified") is True for item in shown)
-    given = x509.load_pem_x509_certificates(read(certificates)) if certificates else []
+    try:
+        given = x509.load_pem_x509_certificates(read(certificates)) if certificates else []
+    except ValueError:
+        raise BadInput("file", name=str(certificates), why="PEM?") from None
     pinned = set() if given else {str(item.get("sha256", "")).lower() for item in shown} - {""}
     return Authorities(pinned, given, read(roots) if roots else b"", qualified)
 
@@ -1085,28 +1090,30 @@ def language() -> str:
     return "de" if str(locale.getlocale()[0]).lower().startswith(("de", "german")) else "en"
 
 
-def main() -> int:
-    given = arguments()
-    teller = Teller(given.lang or language())
-    # A terminal that knows no dash must not end the check.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+def judged(given: argparse.Namespace, teller: Teller) -> tuple[int, str]:
+    """The exit status, and what to say."""
     try:
         anchors = loaded(given.anchors, ANCHORS)
         authorities = authorities_of(anchors, given.tsa_cert, given.tsa_root)
         result = check(loaded(given.bundle, BUNDLE), anchors, authorities)
-        story = list(teller.story(result))
+        return 0, "\n".join(teller.story(result))
     except Rejected as problem:
-        print(teller.problem(problem))
-        return 1
+        return 1, teller.problem(problem)
     except BadInput as problem:
-        print(f"{teller.say('bad')}: {teller.say(problem.key, **problem.values)}.", file=sys.stderr)
-        return 2
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
-        print(teller.problem(Rejected("shape")))
-        return 1
-    print("\n".join(story))
-    return 0
+        return 2, f"{teller.say('bad')}: {teller.say(problem.key, **problem.values)}."
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError):
+        # Somebody else's file: a number where a text belongs is no reason to fall over.
+        return 1, teller.problem(Rejected("shape"))
+
+
+def main() -> int:
+    given = arguments()
+    # A terminal that knows no dash must not end the check.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    status, text = judged(given, Teller(given.lang or language()))
+    print(text, file=sys.stderr if status == 2 else sys.stdout)
+    return status
 
 
 if __name__ == "__main__":
