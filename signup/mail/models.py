@@ -32,6 +32,12 @@ class Message(Base):
             postgresql_where=text("state = 'held' AND sealed IS NOT NULL"),
             sqlite_where=text("state = 'held' AND sealed IS NOT NULL"),
         ),
+        Index(
+            "ix_message_residue",
+            "created_at",
+            postgresql_where=text("contact_id IS NULL"),
+            sqlite_where=text("contact_id IS NULL"),
+        ),
         Index("uq_message_message_id", "message_id", unique=True),
     )
 

@@ -27,7 +27,7 @@ from signup.intake import actions as intake
 from signup.intake.models import InboundReport
 from signup.jobs import Job
 from signup.mail.models import Message
-from signup.privacy import caught, proofs, redaction
+from signup.privacy import caught, proofs, redaction, residues
 from signup.privacy.models import Erasure
 from signup.purposes.models import LegalBasis
 from signup.staff.models import IdempotencyKey
@@ -89,6 +89,7 @@ def preview(session: Session, *, now: datetime) -> dict[str, int]:
         "erased": session.scalar(select(func.count()).where(_unconfirmed(now))) or 0,
         "ended": proofs.count(session, now=now),
         "redacted": redaction.count_due(session, now=now),
+        **residues.count_due(session, now=now),
         **{name: _number(session, _over(key.class_, now)) for name, key in _EXPIRING.items()},
         "flows": _number(session, Flow.expires_at <= now),
         "views": views.old(session, now=now),
@@ -143,8 +144,17 @@ def _step(counts: Counter[str], now: datetime) -> bool:
         rows |= pruning.prune(session, now=now, limit=FORGET_BATCH)
     with transaction() as session:
         redacted = redaction.redact(session, now=now)
-    counts.update(people | rows | few | {"redacted": redacted.count})
-    return max(orphans, *people.values()) >= BATCH or FORGET_BATCH in rows.values() or redacted.more
+    with transaction() as session:
+        left = residues.prune(session, now=now)
+        looked = left.pop("looked")
+    counts.update(people | rows | few | left | {"redacted": redacted.count})
+    in_batches = [*left.values(), looked]
+    return (
+        max(orphans, *people.values()) >= BATCH
+        or FORGET_BATCH in rows.values()
+        or residues.BATCH in in_batches
+        or redacted.more
+    )
 
 
 def _forget(session: Session, key: InstrumentedAttribute[Any], *, now: datetime) -> int:
@@ -306,6 +316,7 @@ def forget(
     deliveries.forget(session, ids)
     intake.forget(session, ids)
     uses.forget(session, ids)
+    residues.forget(session, ids)
     forget_person(session, ids)
     nobody = {"contact_id": None}
     for statement in (

@@ -71,6 +71,12 @@ class Confirmation(Base):
             postgresql_where=text("state = 'open'"),
             sqlite_where=text("state = 'open'"),
         ),
+        Index(
+            "ix_confirmation_residue",
+            "created_at",
+            postgresql_where=text("contact_id IS NULL"),
+            sqlite_where=text("contact_id IS NULL"),
+        ),
         Index("uq_confirmation_token", "token_hash", unique=True),
         Index("ix_confirmation_contact", "contact_id"),
         Index(
