@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -53,7 +52,7 @@ def test_a_click_is_never_marked_as_late(signup_and_confirm: Any) -> None:
     assert not any("sealed_late" in fact.fields for fact in log.facts(person.contact_id))
 
 
-@pytest.mark.parametrize("when", ["2024-05-06T10:00:00", "yesterday", rfc3339(utc_now() + timedelta(days=1))])
+@pytest.mark.parametrize("when", ["2024-05-06T10:00:00", "yesterday", "2999-01-01T00:00:00.000Z"])
 def test_a_time_without_zone_or_ahead_is_refused(api: Api, when: str) -> None:
     for path, more in (("/contacts", {}), ("/subscriptions", {"purposes": ["product-news"]})):
         answer = api.post(path, {**CONTRACT, **more, "origin": {**ORIGIN, "collected_at": when}})
