@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 
-from signup import wiring
 from signup.core.db import database, transaction
 from signup.core.values import utc_now
 from signup.eventlog import sealing, stamping
 from signup.subscriptions import answers
-from signup.worker import JobTurn
 from tests.conftest import CLIENT, Clock, SignedUp
+from tests.evidence.checking import Judge, send_mails
 from tests.support.smtp import ScriptedSmtp
+from tests.support.tsa import Authority, make_authority, running
 
 EMAIL = "anna@kunde.example"
-MAIL = next(kind for kind in wiring.JOBS if kind.name == "mail.send")
 
 
 @pytest.fixture
@@ -31,14 +33,6 @@ def settings(smtp_server: ScriptedSmtp) -> dict[str, str]:
 def clock() -> Clock:
     """Behind the real time by as much as these tests let pass, so that nothing lies in the future."""
     return Clock(utc_now() - timedelta(minutes=5))
-
-
-def send_mails(clock: Clock) -> None:
-    one = JobTurn(MAIL)
-    try:
-        one(clock)
-    finally:
-        one.close(clock)
 
 
 def seal_all(now: datetime) -> int:
@@ -81,3 +75,14 @@ def prove(ask: Callable[..., SignedUp], clock: Clock) -> Callable[..., SignedUp]
         return person
 
     return act
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
+    with running(make_authority(tmp_path_factory.mktemp("tsa") / "good")) as tsa:
+        yield tsa
+
+
+@pytest.fixture
+def judge(app: Flask, demo: SimpleNamespace, client: FlaskClient, clock: Clock, tmp_path: Path) -> Judge:
+    return Judge(tmp_path, demo.controller.id, client, clock)

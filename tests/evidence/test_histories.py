@@ -2,80 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flask import Flask
-from flask.testing import FlaskClient
 
-from signup.core.db import database, reading, transaction
+from signup.core.db import reading, transaction
 from signup.core.values import OPERATOR, EmailAddress, utc_now
-from signup.evidence import bundle as bundles
 from signup.forms import actions as forms
 from signup.privacy import retention
 from signup.purposes.actions import LEGAL_BASES
-from signup.subscriptions import answers, endings, entries, preferences, resending
-from signup.subscriptions.endings import Ending
-from signup.subscriptions.states import EndReason, Frequency
+from signup.subscriptions import endings, entries, resending
+from signup.subscriptions.states import EndReason
 from tests.conftest import CLIENT, Clock, SignedUp
-from tests.evidence.conftest import seal_all, send_mails
-from tests.evidence.test_verifier import verify
-
-
-class World:
-    """One person, and what can happen to them; each step a little later than the one before."""
-
-    def __init__(self, sign_up: Callable[..., SignedUp], clock: Clock) -> None:
-        self._sign_up = sign_up
-        self.clock = clock
-        self.person: SignedUp
-
-    def ask(self, email: str = "anna@kunde.example", chosen: tuple[str, ...] = ("product-news",)) -> SignedUp:
-        self.person = self._sign_up(email, chosen=chosen, at=self.clock.forward(minutes=11))
-        send_mails(self.clock)
-        return self.person
-
-    def ident(self, kind: str) -> bytes:
-        url = {"confirm": self.person.confirm_url, "not-me": self.person.not_me_url}[kind]
-        opened = database().sessions.kw["keys"].open_token(kind, url.rpartition("/")[2])
-        assert opened is not None
-        return opened
-
-    def confirm(self) -> None:
-        now = self.clock.forward(minutes=2)
-        with transaction() as session:
-            answers.confirm(session, self.ident("confirm"), client=CLIENT, page_seconds=7, now=now)
-
-    def refuse(self) -> None:
-        now = self.clock.forward(minutes=2)
-        with transaction() as session:
-            answers.refuse(session, self.ident("not-me"), client=CLIENT, page_seconds=7, now=now)
-
-    def end(self, reason: EndReason = EndReason.UNSUBSCRIBED, by: str = "page") -> None:
-        with transaction() as session:
-            order = endings.load(session, self.person.subscription_id)
-            now = self.clock.forward(minutes=2)
-            endings.end(session, order, Ending(reason, by), client=CLIENT, now=now)
-
-    def undo(self) -> None:
-        with transaction() as session:
-            order = endings.load(session, self.person.subscription_id)
-            assert endings.undo(session, order, None, client=CLIENT, now=self.clock.forward(minutes=2))
-
-    def prefer(self, *topics: str) -> None:
-        ident = database().sessions.kw["keys"].open_token("unsubscribe", self.person.unsubscribe_url.rpartition("/")[2])
-        assert ident is not None
-        wish = preferences.Wish(frozenset(topics), Frequency.ALL, None)
-        with transaction() as session:
-            assert preferences.save(session, ident, wish, client=CLIENT, now=self.clock.forward(minutes=11))
+from tests.evidence.checking import Judge, World, send_mails
+from tests.evidence.conftest import seal_all
 
 
 def just_asked(world: World) -> None:
@@ -221,35 +164,6 @@ def backend() -> str:
 def clock() -> Clock:
     """Far enough back that no history reaches into the future."""
     return Clock(utc_now() - timedelta(days=9))
-
-
-@dataclass
-class Judge:
-    """The verifier with the anchors of now."""
-
-    folder: Path
-    controller_id: str
-    client: FlaskClient
-    clock: Clock
-
-    def bundle(self, person: SignedUp) -> dict[str, Any]:
-        (self.folder / "anchors.json").write_bytes(self.client.get("/.well-known/signup-evidence.json").data)
-        with reading() as session:
-            made = bundles.of_contact(session, self.controller_id, person.contact_id, now=self.clock())
-        return dict(json.loads(bundles.encoded(made)))
-
-    def __call__(self, bundle: dict[str, Any]) -> tuple[int, str]:
-        """Exit status and answer."""
-        (self.folder / "bundle.json").write_text(json.dumps(bundle), encoding="utf-8")
-        files = {"bundle": self.folder / "bundle.json", "anchors": self.folder / "anchors.json"}
-        given = argparse.Namespace(**files, tsa_cert=None, tsa_root=None)
-        status, text = verify.judged(given, verify.Teller("en"))
-        return status, text
-
-
-@pytest.fixture
-def judge(app: Flask, demo: SimpleNamespace, client: FlaskClient, clock: Clock, tmp_path: Path) -> Judge:
-    return Judge(tmp_path, demo.controller.id, client, clock)
 
 
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda history: history.__name__)

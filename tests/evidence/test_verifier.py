@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -38,42 +37,21 @@ from signup.subscriptions import endings, presses, requests
 from signup.subscriptions.endings import Ending
 from signup.subscriptions.states import EndReason
 from tests.conftest import CLIENT, Clock, SignedUp
+from tests.evidence.checking import SCRIPT, verify
 from tests.evidence.conftest import EMAIL, seal_all
 from tests.support import log
 from tests.support.node import run_node
 from tests.support.smtp import ScriptedSmtp
-from tests.support.tsa import Authority, make_authority, running
+from tests.support.tsa import Authority, make_authority
 from tests.support.waiting import wait_for
 
-ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "verifier" / "signup_verify.py"
 Changes = Callable[[dict[str, Any]], None]
-
-
-def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("signup_verify", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up.
-    sys.modules["signup_verify"] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-verify: Any = module()
 
 
 @pytest.fixture
 def backend() -> str:
     """The verifier knows no database."""
     return "sqlite"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authority]:
-    with running(make_authority(tmp_path_factory.mktemp("tsa") / "good")) as tsa:
-        yield tsa
 
 
 @pytest.fixture
