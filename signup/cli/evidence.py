@@ -16,9 +16,9 @@ from signup.contacts import actions as contacts
 from signup.core.config import KEY_BYTES
 from signup.core.db import database, reading, transaction
 from signup.core.errors import NotFound
-from signup.core.values import OPERATOR, EmailAddress, utc_now
+from signup.core.values import LOCALES, OPERATOR, EmailAddress, utc_now
 from signup.eventlog import audit, merkle, sealing
-from signup.evidence import bundle, files
+from signup.evidence import files, pdf
 
 
 @click.group("evidence", cls=PlainGroup)
@@ -106,7 +106,9 @@ def new_name() -> None:
 @click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="New or empty folder for the files."
 )
-def export(email: str, owner: str | None, out: Path) -> None:
+@click.option("--pdf", "printed", is_flag=True, help="Add evidence.pdf, for people, with everything attached.")
+@click.option("--locale", type=click.Choice(LOCALES), help="Language of the PDF; by default the person's.")
+def export(email: str, owner: str | None, out: Path, printed: bool, locale: str | None) -> None:
     """Write everything that proves a person's consents into a folder, sealed up to now."""
     with plain_errors():
         address = EmailAddress.parse(email)
@@ -118,8 +120,9 @@ def export(email: str, owner: str | None, out: Path) -> None:
         _make(out)
         _seal_all()
         with transaction() as session:
-            made = bundle.read(session, controller.id, found.id, client=None, actor=OPERATOR, now=utc_now())
-    written = files.of_bundle(made)
+            sheet = pdf.sheet_of(session, controller.id, found.id, locale, client=None, actor=OPERATOR, now=utc_now())
+    made = sheet.bundle
+    written = files.of_bundle(made) | ({"evidence.pdf": pdf.of_sheet(sheet)} if printed else {})
     for name, content in written.items():
         path = out / name
         path.touch(mode=0o600)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from flask import abort, request
+from flask import Response, abort, current_app, request
 from msgspec import Meta, Struct
 
-from signup.core.db import Session
-from signup.evidence import bundle, residue
+from signup.core.db import Session, transaction
+from signup.evidence import bundle, pdf, residue
 from signup.evidence.bundle import Bundle
 from signup.evidence.residue import Residue
 from signup.web import api, errors
 from signup.web.api import Call
 
 blueprint = api.blueprint("evidence")
+
+
+class PdfQuery(Struct, forbid_unknown_fields=True):
+    """In which language; by default the contact's."""
+
+    locale: Literal["de", "en"] | None = None
 
 
 @api.operation(blueprint, "GET", "/contacts/<contact_id>/evidence/bundle.json", scope="evidence.read", writes=True)
@@ -45,3 +51,19 @@ outcome and seal of the sign-up, even when the address is long gone. Searching i
         session, call.controller_id, request.get_data(), client=call.client, actor=call.actor, now=call.now
     )
     return Search(found)
+
+
+@api.operation(blueprint, "GET", "/contacts/<contact_id>/evidence.pdf", scope="evidence.read", media="application/pdf")
+def read_pdf(call: Call, query: PdfQuery, contact_id: str) -> Response:
+    """Print everything that proves a person's consents, for people.
+
+    PDF/A-3b with the bundle, the mails, the forms, the proofs and the time stamps attached, byte for byte as the \
+bundle has them. It says what is proven and what is not. Reading is a fact of its own.
+    """
+    with transaction() as session:
+        sheet = pdf.sheet_of(
+            session, call.controller_id, contact_id, query.locale, client=call.client, actor=call.actor, now=call.now
+        )
+    answer = current_app.response_class(pdf.of_sheet(sheet), content_type="application/pdf")
+    answer.headers["Content-Disposition"] = 'attachment; filename="evidence.pdf"'
+    return answer

@@ -24,6 +24,12 @@ def of_bundle(bundle: Bundle) -> dict[str, bytes]:
     return files
 
 
+def labels(bundle: Bundle) -> dict[str, str]:
+    """What the forms call their purposes, by their codes; the newest form wins."""
+    forms = [json.loads(content)["definition"] for content in _named(bundle, ("form_sha256",))]
+    return {item["slug"]: item["label"] for form in forms for item in form["purposes"]}
+
+
 def _seal(event: SealedEvent) -> Iterator[tuple[str, bytes]]:
     yield "leaf", event.leaf.encode()
     if event.tlog_proof is not None:
