@@ -364,3 +364,23 @@ def test_paper_lies_beside_the_other_files_when_exported_with_it(
     with pikepdf.open(io.BytesIO(made)) as document:
         for name in document.attachments:
             assert document.attachments[name].get_file().read_bytes() == (out / name).read_bytes()
+
+
+def test_a_late_entry_is_never_called_sealed_at_its_grant(
+    app: Flask, demo: SimpleNamespace, client: FlaskClient
+) -> None:
+    origin = {
+        "type": "fair",
+        "detail": "Hannover 2024",
+        "collected_by": "Kim",
+        "collected_at": "2024-05-06T12:00:00+02:00",
+    }
+    body = {"email": EMAIL, "legal_basis": "gdpr-6-1-b", "origin": origin, "purposes": ["product-news"]}
+    owner = {"Authorization": f"Bearer {demo.api_key}"}
+    assert client.post("/api/v1/subscriptions", json=body, headers=owner).status_code == 202
+    (found,) = client.get(f"/api/v1/contacts?email={EMAIL}", headers=owner).get_json()["items"]
+    answer = client.get(f"/api/v1/contacts/{found['id']}/evidence.pdf?locale=de", headers=owner)
+    said = squeezed(text_of(answer.data))
+    assert squeezed("Nachträglich eingetragen: Versiegelt ist der Eintrag, nicht die Erteilung.") in said
+    assert squeezed("Erteilt laut Eintrag 6. Mai 2024, 12:00:00 MESZ") in said
+    assert squeezed("Dass eine Einwilligung zu der Zeit erteilt wurde, die ein nachträglicher Eintrag nennt.") in said
