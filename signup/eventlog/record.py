@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from signup.core.db import Session, affected, upsert
 from signup.core.signing import b64url
@@ -240,6 +240,35 @@ def redact(session: Session, event_ids: Iterable[str], classes: Iterable[FieldCl
         .execution_options(synchronize_session=False)
     )
     return affected(removed)
+
+
+def strip(session: Session, event_ids: Iterable[str], keep: Collection[str], *, only_count: bool = False) -> int:
+    """Of what these events disclose to anybody, only the fields named in `keep` are left; every leaf stays valid.
+
+    Args:
+        only_count: change nothing.
+
+    Returns:
+        How many fields were removed, or would be.
+
+    Rule: GDPR 5(1)(e).
+    """
+    query = select(Disclosure.event_id, Disclosure.name, Disclosure.data)
+    removed = 0
+    for event_id, name, data in session.execute(
+        query.where(Disclosure.event_id.in_(list(event_ids)), ~Disclosure.sealed)
+    ).all():
+        fields = data.split(b"\n")
+        kept = [field for field in fields if msgspec.json.decode(field)[1] in keep]
+        removed += len(fields) - len(kept)
+        key = {"event_id": event_id, "name": name}
+        if only_count or len(kept) == len(fields):
+            continue
+        if kept:
+            session.change(Disclosure, key, {"data": b"\n".join(kept)})
+        else:
+            session.remove(Disclosure, key)
+    return removed
 
 
 def forget_person(session: Session, contact_ids: list[str]) -> None:

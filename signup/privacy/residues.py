@@ -12,8 +12,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 from signup.core.db import Session, affected
 from signup.core.values import first_id
 from signup.eventlog import record as eventlog
-from signup.eventlog.kinds import EventType, FieldClass
-from signup.eventlog.models import Disclosure, Event
+from signup.eventlog.kinds import EventType
+from signup.eventlog.models import Event
 from signup.mail.models import Message
 from signup.privacy.models import LogMark
 from signup.subscriptions.models import Confirmation
@@ -21,6 +21,8 @@ from signup.subscriptions.models import Confirmation
 MARK = "residue"
 # As long as a claim about a mail can be raised, and a day or two on the safe side.
 KEPT = timedelta(days=3 * 366)
+# What the row of the event says as well: without them an audit could not tell a redaction from a deletion.
+KEPT_FIELDS = frozenset({"type", "time"})
 # One batch holds the writers' lock for a few milliseconds.
 BATCH = 200
 # What the operator and staff did is no residue of a person.
@@ -32,7 +34,8 @@ _ROWS: dict[str, InstrumentedAttribute[str]] = {"mails": Message.id, "questions"
 
 
 def prune(session: Session, *, now: datetime) -> dict[str, int]:
-    """A batch of old residue is gone: mails' ids and hashes, questions, and what events still said. Leaves stay.
+    """A batch of old residue is gone: mails' ids and hashes, questions, and what events still said but for
+    their type and time. Leaves stay.
 
     Returns:
         How many of each; a whole batch of one may mean that there is more.
@@ -40,7 +43,7 @@ def prune(session: Session, *, now: datetime) -> dict[str, int]:
     Rule: GDPR 5(1)(e), for what might still be tied to a person by whoever holds the mail.
     """
     events = _next(session, _mark(session), now)
-    removed = eventlog.redact(session, _due(events), [FieldClass.RESIDUE])
+    removed = eventlog.strip(session, _due(events), KEPT_FIELDS)
     if events:
         row = {"name": MARK, "event_id": events[-1].id}
         session.put(LogMark, row, on_conflict="ON CONFLICT (name) DO UPDATE SET event_id = excluded.event_id")
@@ -53,10 +56,7 @@ def count_due(session: Session, *, now: datetime) -> dict[str, int]:
     found, mark = 0, _mark(session)
     while events := _next(session, mark, now):
         mark = events[-1].id
-        there = select(func.count()).where(
-            Disclosure.event_id.in_(_due(events)), Disclosure.field_class == FieldClass.RESIDUE
-        )
-        found += session.scalar(there) or 0
+        found += eventlog.strip(session, _due(events), KEPT_FIELDS, only_count=True)
     rows = {name: session.scalar(select(func.count()).where(_old(key, now))) or 0 for name, key in _ROWS.items()}
     return {**rows, "residue": found}
 
@@ -64,7 +64,7 @@ def count_due(session: Session, *, now: datetime) -> dict[str, int]:
 def forget(session: Session, contact_ids: Sequence[str]) -> None:
     """Persons who are erased leave no residue that is over its time already. Runs before the log forgets them."""
     about = select(Event.id).where(Event.contact_id.in_(list(contact_ids)), Event.id <= _mark(session))
-    eventlog.redact(session, session.scalars(about).all(), [FieldClass.RESIDUE])
+    eventlog.strip(session, session.scalars(about).all(), KEPT_FIELDS)
 
 
 def _mark(session: Session) -> str:

@@ -8,9 +8,10 @@ import json
 import pytest
 from sqlalchemy import select
 
+from signup.contacts import actions as contacts
 from signup.core.db import database, reading, transaction
 from signup.core.signing import b64url
-from signup.eventlog import merkle, notes, sealing
+from signup.eventlog import audit, merkle, notes, sealing
 from signup.eventlog.models import Event
 from signup.privacy import redaction, retention
 from signup.privacy.models import LogMark
@@ -78,6 +79,9 @@ def test_leaf_and_inclusion_still_hold_when_one_field_or_all_are_gone(signup_and
             digests = {b64url(hashlib.sha256(data.encode()).digest()).decode() for data in fact.disclosures}
             assert digests < set(json.loads(fact.leaf)["sd"])
             assert len(digests) + fact.redacted == len(json.loads(fact.leaf)["sd"])
+    report = audit.audit(contacts.open_keys)
+    assert report.wrong is None
+    assert report.redacted >= 4
     with reading() as session:
         newest = sealing.newest(session)
         head = notes.head_of(newest.note, sealing.verifier_of(session, newest.size))

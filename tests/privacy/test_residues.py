@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from sqlalchemy import select
 
+from signup.contacts import actions as contacts
 from signup.core.db import reading, transaction
-from signup.eventlog import merkle, notes, sealing
+from signup.eventlog import audit, merkle, notes, sealing
 from signup.eventlog.kinds import FieldClass
 from signup.eventlog.models import Disclosure, Event
 from signup.mail.models import Message
@@ -21,13 +24,17 @@ def clock(now):
     return Clock(now)
 
 
-def left(kinds=residues.KINDS) -> dict[str, int]:
-    """How much is left of persons who are gone."""
+def left() -> dict[str, int]:
+    """How much is left of persons who are gone, but for type and time of their events."""
     with reading() as session:
-        about = select(Event.id).where(Event.contact_id.is_(None), Event.kind.in_(list(kinds)))
-        rows = session.scalars(select(Disclosure.field_class).where(Disclosure.event_id.in_(about))).all()
-    assert set(rows) <= {FieldClass.RESIDUE}
-    return {"mails": log.count(Message), "questions": log.count(Confirmation), "residue": len(rows)}
+        about = select(Event.id).where(Event.contact_id.is_(None), Event.kind.in_(list(residues.KINDS)))
+        rows = session.execute(
+            select(Disclosure.field_class, Disclosure.data).where(Disclosure.event_id.in_(about))
+        ).all()
+    assert {row.field_class for row in rows} <= {FieldClass.RESIDUE}
+    fields = [json.loads(line)[1] for row in rows for line in row.data.split(b"\n")]
+    assert fields.count("type") == fields.count("time") == len(rows)
+    return {"mails": log.count(Message), "questions": log.count(Confirmation), "residue": len(fields) - 2 * len(rows)}
 
 
 def roots_hold() -> bool:
@@ -61,6 +68,9 @@ def test_residue_goes_after_three_years_and_every_leaf_stays(sign_up, signup_and
     assert len(log.facts(stays.contact_id)) == facts
     assert log.facts(stays.contact_id)[0].fields["form"] == "demo-de"
     assert roots_hold()
+    report = audit.audit(contacts.open_keys)
+    assert report.wrong is None
+    assert report.redacted > before["residue"]
 
 
 def test_who_is_erased_late_leaves_no_residue_that_is_over(signup_and_confirm, clock):
