@@ -12,12 +12,14 @@ from sqlalchemy import select
 from signup.core.db import Session
 from signup.mail import compose
 from signup.mail.blanking import blanked
-from signup.mail.models import Message
+from signup.mail.models import Message, MessageState
 from signup.subscriptions import answers
 from signup.subscriptions.models import Confirmation
 from signup.subscriptions.rules import Link, NotMe
 
 KIND = "confirm"
+# What still waits, or was never sent, asked nobody.
+HANDED_OVER = (MessageState.ACCEPTED, MessageState.FAILED)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Shown:
 
 
 def asked(session: Session, controller_id: str, contact_id: str, data_key: bytes, *, now: datetime) -> Iterator[Shown]:
-    """Every mail that asked this person for a confirmation, oldest first.
+    """Every mail that was handed over to ask this person for a confirmation, oldest first.
 
     While a question is open its mail stays shut: link and code in it would answer for whoever reads them here. Once
     it is answered, "that was not me" still ends what was confirmed, so the tokens are blanked until it no longer does.
@@ -51,7 +53,7 @@ def asked(session: Session, controller_id: str, contact_id: str, data_key: bytes
         select(Message.sha256, Message.sealed, Confirmation.token_hash)
         .join(Confirmation, Confirmation.id == Message.confirmation_id)
         .where(Message.contact_id == contact_id, Message.controller_id == controller_id, Message.kind == KIND)
-        .where(Message.sealed.is_not(None))
+        .where(Message.sealed.is_not(None), Message.state.in_(HANDED_OVER))
         .order_by(Message.id)
     )
     for sha256, sealed, token_hash in session.execute(query).all():

@@ -139,6 +139,14 @@ def test_exact_bytes_of_the_mail_are_shown_when_no_link_acts_any_more(
     assert made.left_out == []
 
 
+def test_mail_is_not_spoken_of_when_it_was_not_handed_over_yet(
+    sign_up: Prove, demo: SimpleNamespace, clock: Clock
+) -> None:
+    made = of(demo, sign_up("wartet@kunde.example", at=clock.forward(seconds=1)), clock)
+    assert list(by_type(made)) == ["subscription.requested"]
+    assert (made.left_out, len(made.blobs)) == ([], 1)
+
+
 def test_mail_is_shown_when_its_question_expired(
     ask: Prove, demo: SimpleNamespace, clock: Clock, smtp_server: ScriptedSmtp
 ) -> None:
