@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import attack, clicks, export, mails, newsletter, oracle, scale, signup, table, webhooks
+from bench import attack, clicks, export, mails, newsletter, oracle, scale, seal, signup, table, webhooks
 from bench.measuring import POSTGRESQL, SQLITE, Measure, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +26,7 @@ MEASURES: dict[str, tuple[str, Measure]] = {
     "newsletter": ("django-newsletter, mail included", newsletter.run),
     "attack": ("A list bomber, and honest people in between", attack.run),
     "oracle": ("What an answer tells about an address", oracle.run),
+    "seal": ("Sealing the evidence log", seal.run),
     "webhooks": ("Webhooks out", webhooks.deliveries),
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import attack, clicks, export, mails, oracle, scale, signup, table, webhooks
+from bench import attack, clicks, export, mails, oracle, scale, seal, signup, table, webhooks
 from bench.measuring import POSTGRESQL, SQLITE, Figure, Measure, Samples, Settings, at_least, at_most, percentile
 
 MEASURES: dict[str, tuple[Measure, set[str]]] = {
@@ -20,6 +20,7 @@ MEASURES: dict[str, tuple[Measure, set[str]]] = {
     "export": (export.run, {"memory growth", "CSV over HTTP"}),
     "dead endpoint": (webhooks.dead_endpoint, {"sign-up p99, 20 due to a dead endpoint / without"}),
     "clicks": (clicks.run, {"confirm POST/s / hello's", "unsubscribe POST/s / hello's"}),
+    "seal": (seal.run, {"sign-ups/s, sealer on / off", "sealing 40 events", "its growth", "audit of 40 events"}),
     "webhooks": (webhooks.deliveries, {"webhook POST/s / bare http.client loop"}),
 }
 
