@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 
 from signup.abuse import limits
 from signup.contacts import actions as contacts
@@ -193,27 +194,39 @@ def confirm(session: Session, ident: bytes, *, client: ClientInfo, page_seconds:
     if first.state != State.OPEN.value or now >= first.expires_at:
         return State.CONFIRMED if first.state == State.CONFIRMED.value else State.GONE
     to = _address(session, first)
-    if contacts.find(session, first.controller_id, to) is not None:
+    if not _move(session, first, to, now=now):
         first.state = "taken"
         return State.GONE
     first.state = State.CONFIRMED.value
     session.flush()
-    _change(session, first, to, client=client, page_seconds=page_seconds, now=now)
+    _tell(session, first, to, client=client, page_seconds=page_seconds, now=now)
     return State.CONFIRMED
 
 
-def _change(
-    session: Session, row: AddressChange, to: EmailAddress, *, client: ClientInfo, page_seconds: int, now: datetime
-) -> None:
-    held = contacts.get(session, row.controller_id, row.contact_id)
+def _move(session: Session, row: AddressChange, to: EmailAddress, *, now: datetime) -> bool:
+    """The contact has the address, unless somebody else has it."""
+    if contacts.find(session, row.controller_id, to) is not None:
+        return False
     changes = {
         "email": to.normalised,
         "email_typed": to.typed,
         "address_key": contacts.address_key(session, row.controller_id, to),
-        "version": held.version + 1,
+        "version": Contact.version + 1,
         "updated_at": now,
     }
-    session.change(Contact, {"id": row.contact_id}, changes)
+    moved = update(Contact).where(Contact.id == row.contact_id).values(**changes)
+    try:
+        with session.begin_nested():
+            session.execute(moved.execution_options(synchronize_session=False))
+    except IntegrityError:
+        # A sign-up with this address was under way: nobody could see it, and it has been first.
+        return False
+    return True
+
+
+def _tell(
+    session: Session, row: AddressChange, to: EmailAddress, *, client: ClientInfo, page_seconds: int, now: datetime
+) -> None:
     subject = Subject(row.contact_id, contacts.open_key(session, row.contact_id))
     fields = {
         "email": to.typed,

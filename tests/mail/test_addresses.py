@@ -16,8 +16,10 @@ from sqlalchemy import select, update
 from signup.contacts.models import AddressChange, Contact
 from signup.core.db import database, transaction
 from signup.core.values import EmailAddress, utc_now
+from signup.forms import actions as forms
 from signup.privacy import retention
-from signup.subscriptions import addresses
+from signup.subscriptions import addresses, requests
+from signup.subscriptions.presses import SignupRequest
 from tests.conftest import CLIENT, SignedUp
 from tests.support import log
 from tests.support.locks import wait_for_a_lock
@@ -216,3 +218,36 @@ def test_it_waits_its_turn_when_somebody_else_is_at_the_contact(
     assert answers == [{"ask": 202, "confirm": addresses.State.CONFIRMED, "language": 200}[step]]
     after = client.get(url, headers=headers).get_json()["version"]
     assert after == (before if step == "ask" else before + 1)
+
+
+def test_the_link_is_gone_and_nothing_half_written_when_a_sign_up_takes_the_address_meanwhile(
+    app: Flask, client: FlaskClient, demo: Any, anna: SignedUp, change: Callable[..., Any]
+) -> None:
+    assert change().status_code == 202
+    ident, told = ident_of(anna), log.kinds(anna.contact_id)
+    answers: list[Any] = []
+    asking = threading.Event()
+
+    def act() -> None:
+        with app.app_context():
+            asking.set()
+            answers.append(confirm(ident))
+
+    thread = threading.Thread(target=act)
+    now = utc_now()
+    with transaction() as session:
+        view = forms.in_force(session, "demo-de")
+        press = SignupRequest(EmailAddress.parse(NEW), ("product-news",), None, None, CLIENT, None, None)
+        requests.request(session, view, press, now=now)
+        session.write_queued()
+        thread.start()
+        if session.get_bind().dialect.name == "postgresql":
+            wait_for_a_lock()
+        else:
+            assert asking.wait(10)
+    thread.join()
+    assert answers == [addresses.State.GONE]
+    assert email_of(client, demo, anna) == "anna@kunde.example"
+    assert log.kinds(anna.contact_id) == told
+    assert confirm(ident) is addresses.State.GONE
+    assert client.get(path_of(ident)).status_code == 410
