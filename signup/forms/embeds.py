@@ -7,7 +7,7 @@ import re
 from flask import Blueprint, make_response, request
 from werkzeug.wrappers import Response
 
-from signup.core.db import reading, transaction
+from signup.core.db import reading
 from signup.core.errors import NotFound
 from signup.core.values import utc_now
 from signup.forms import actions as forms
@@ -74,8 +74,7 @@ def count_view(slug: str) -> Response:
         with reading() as session:
             view = forms.read_again(session, slug)
     if is_person(request):
-        with transaction() as session:
-            views.count(session, view.controller.id, view.id, now=utc_now())
+        views.note(view.controller.id, view.id, now=utc_now())
     return make_response("", 204)
 
 

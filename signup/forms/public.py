@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response
 
 from signup.abuse import admission, flows
 from signup.core.db import database, reading, transaction
-from signup.core.errors import Busy, Invalid, NetworkSpent, NotFound, SecondLook
+from signup.core.errors import Invalid, NetworkSpent, NotFound, SecondLook
 from signup.core.values import EmailAddress, clean_text, utc_now
 from signup.forms import actions as forms
 from signup.forms import pages, rules, stepup, views
@@ -29,7 +29,6 @@ from signup.web.request import SECOND_CSP, client_info, config, is_person, lead_
 blueprint = Blueprint("forms", __name__)
 
 MAX_PAGE_CHARACTERS = 500
-VIEW_WAIT_SECONDS = 0.2
 FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
 # A day: the list of origins a browser may remember.
 PREFLIGHT_SECONDS = 86_400
@@ -50,17 +49,9 @@ def show(slug: str) -> Response:
 
 
 def _count_view(view: FormView) -> None:
-    """A number is welcome, but no page waits for it; embedded forms tell theirs themselves."""
-    if not is_person(request):
-        return
-    due = views.tally().count(view.controller.id, view.id, now=utc_now())
-    if not due:
-        return
-    try:
-        with transaction(wait_seconds=VIEW_WAIT_SECONDS) as session:
-            views.save(session, due)
-    except Busy:
-        views.tally().keep(due)
+    """Embedded forms tell theirs themselves."""
+    if is_person(request):
+        views.note(view.controller.id, view.id, now=utc_now())
 
 
 @blueprint.route("/f/<slug>", methods=["OPTIONS"])

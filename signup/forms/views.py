@@ -11,13 +11,15 @@ from typing import NamedTuple
 from flask import current_app
 from sqlalchemy import delete, func, select
 
-from signup.core.db import Session, affected
+from signup.core.db import Session, affected, transaction
+from signup.core.errors import Busy
 from signup.forms.models import FormViews
 
 # As far back as anybody may ask, and then some days.
 KEEP = timedelta(days=420)
 # How long one process keeps counts to itself: a page that a whole hall opens at once costs one write in this time.
 HELD = timedelta(seconds=30)
+WAIT_SECONDS = 0.2
 
 _MORE = "ON CONFLICT (form_id, hour) DO UPDATE SET views = form_views.views + excluded.views"
 
@@ -35,7 +37,7 @@ def hour_of(controller_id: str, form_id: str, *, now: datetime) -> Hour:
 
 
 class Tally:
-    """The views of hosted pages that this process has counted and not written yet."""
+    """The views that this process has counted and not written yet."""
 
     def __init__(self) -> None:
         self._waiting: Counter[Hour] = Counter()
@@ -68,12 +70,19 @@ def tally() -> Tally:
     return found
 
 
-def count(session: Session, controller_id: str, form_id: str, *, now: datetime) -> None:
-    """The form was seen once more in this hour.
+def note(controller_id: str, form_id: str, *, now: datetime) -> None:
+    """The form was seen once more in this hour; the number is written with others, and no page waits for it.
 
     Rule: GDPR 25(1), counting needs no identifier.
     """
-    save(session, {hour_of(controller_id, form_id, now=now): 1})
+    due = tally().count(controller_id, form_id, now=now)
+    if not due:
+        return
+    try:
+        with transaction(wait_seconds=WAIT_SECONDS) as session:
+            save(session, due)
+    except Busy:
+        tally().keep(due)
 
 
 def save(session: Session, counts: Mapping[Hour, int]) -> None:

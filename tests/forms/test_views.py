@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,11 +11,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from signup.core.db import reading, transaction
+from signup.core.db import Session, reading, transaction
 from signup.core.values import utc_now
 from signup.forms import actions as forms
-from signup.forms import views
-from signup.forms.views import HELD, KEEP, Tally
+from signup.forms import embeds, views
+from signup.forms.views import HELD, KEEP, Hour, Tally
 
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 PERSON = {"User-Agent": BROWSER}
@@ -61,6 +61,28 @@ def test_nothing_is_counted_when_a_machine_asks(client: FlaskClient, seen: Seen,
     assert seen() == 0
     assert client.post("/f/demo-de/view", headers=PERSON).status_code == 204
     assert seen() == 1
+
+
+def test_a_flood_of_views_is_one_write_each_half_minute_and_none_is_lost(
+    client: FlaskClient, demo: Any, seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[int] = []
+
+    def save(session: Session, counts: Mapping[Hour, int]) -> None:
+        writes.append(sum(counts.values()))
+        kept(session, counts)
+
+    kept = views.save
+    monkeypatch.setattr(views, "save", save)
+    monkeypatch.setattr(embeds, "utc_now", lambda: began)
+    began = utc_now()
+    for _ in range(100):
+        assert client.post("/f/demo-de/view", headers=PERSON).status_code == 204
+    assert writes == [1]
+    began += HELD
+    assert client.post("/f/demo-de/view", headers=PERSON).status_code == 204
+    assert writes == [1, 100]
+    assert seen() == 101
 
 
 def test_a_closed_form_was_not_seen_when_its_page_is_opened(client: FlaskClient, demo: Any, seen: Seen) -> None:
