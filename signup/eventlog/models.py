@@ -82,9 +82,11 @@ class LinkHits(Base):
     """How often one mailed link was opened; from some point on only counted, not told one by one."""
 
     __tablename__ = "link_hits"
+    __table_args__ = (Index("ix_link_hits_expiry", "expires_at"),)
 
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     hits: Mapped[int] = mapped_column(Integer)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # none: counted by an older release
 
 
 class LogTile(Base):

@@ -119,14 +119,18 @@ def opened(session: Session, data_key: bytes, *, sealed: bool, data: bytes) -> l
     return (session.keys.unseal(data_key, data) if sealed else data).split(b"\n")
 
 
-def count_hit(session: Session, token_hash: bytes) -> int:
+def count_hit(session: Session, token_hash: bytes, *, until: datetime) -> int:
     """One more opening of a mailed link is counted.
+
+    Args:
+        until: when the count may be forgotten; then it begins anew.
 
     Returns:
         How many there were, this one included.
     """
-    row = {"token_hash": token_hash, "hits": 1}
-    insert = upsert(session, LinkHits, row, on=["token_hash"], update={"hits": LinkHits.hits + 1})
+    row = {"token_hash": token_hash, "hits": 1, "expires_at": until}
+    more = {"hits": LinkHits.hits + 1, "expires_at": until}
+    insert = upsert(session, LinkHits, row, on=["token_hash"], update=more)
     return session.scalar(insert.returning(LinkHits.hits)) or 0
 
 

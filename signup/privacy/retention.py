@@ -21,6 +21,7 @@ from signup.contacts.models import AddressChange, Contact, Hold
 from signup.core.db import Session, affected, database, reading, scrub, transaction
 from signup.core.errors import Conflict
 from signup.eventlog.kinds import EventType
+from signup.eventlog.models import LinkHits
 from signup.eventlog.record import Subject, forget_person, publish, record
 from signup.forms import views
 from signup.intake import actions as intake
@@ -105,6 +106,7 @@ _EXPIRING: dict[str, InstrumentedAttribute[Any]] = {
     "addresses": AddressChange.id,
     "reports": InboundReport.id,
     "proofs": SpentProof.nonce,
+    "openings": LinkHits.token_hash,
 }
 
 

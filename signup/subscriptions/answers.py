@@ -124,7 +124,10 @@ def note_opening(
     Rule: what a machine fetched is evidence of a machine, never of a will (GDPR 4(11)).
     """
     found = session.scalars(select(Confirmation).where(Confirmation.token_hash == token_hash(ident))).first()
-    if found is None or count_hit(session, found.token_hash) > rules.OPENINGS_TOLD:
+    if found is None:
+        return
+    until = max(found.expires_at, now) + rules.DEAD_LINKS_COUNTED
+    if count_hit(session, found.token_hash, until=until) > rules.OPENINGS_TOLD:
         return
     key = contacts.open_keys(session, [found.contact_id]) if found.contact_id else {}
     since = int((now - found.sent_at).total_seconds()) if found.sent_at else None

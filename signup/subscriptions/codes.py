@@ -102,7 +102,9 @@ def _try_on_page(session: Session, confirmation: Confirmation, asked_at: datetim
     mail was asked for on, which was written with it.
     """
     place = b"code here " if confirmation.created_at == asked_at else b"code elsewhere "
-    return count_hit(session, token_hash(place + confirmation.id.encode())) <= TRIES
+    counted = token_hash(place + confirmation.id.encode())
+    # Once the question is over, no code answers it.
+    return count_hit(session, counted, until=confirmation.expires_at) <= TRIES
 
 
 def enter_behind_link(

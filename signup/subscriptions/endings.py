@@ -319,11 +319,15 @@ def note_reason(session: Session, order: Order, reason: str, *, about: bytes, no
         reason: one of `rules.LEAVING_REASONS`.
         about: what stands for this ending.
     """
-    if reason not in rules.LEAVING_REASONS or count_hit(session, token_hash(b"reason" + about)) > 1:
+    if reason not in rules.LEAVING_REASONS or _hits(session, b"reason" + about, now=now) > 1:
         return
     fields = {"subscription": order.subscription.id, "reason": reason}
     controller_id = order.subscription.controller_id
     record(session, controller_id, EventType.REASON_GIVEN, fields, now=now, subject=order.subject, actor=PERSON)
+
+
+def _hits(session: Session, counted: bytes, *, now: datetime) -> int:
+    return count_hit(session, token_hash(counted), until=now + rules.LASTING_LINKS_COUNTED)
 
 
 def note_opening(
@@ -332,7 +336,7 @@ def note_opening(
     """The opening of an unsubscribe or preferences link is on record, the first fifty one by one. No state changes."""
     found = behind_link(session, ident, lock=False)
     counted = ident if purpose == UNSUBSCRIBE else purpose.encode() + ident
-    if found is None or count_hit(session, token_hash(counted)) > rules.OPENINGS_TOLD:
+    if found is None or _hits(session, counted, now=now) > rules.OPENINGS_TOLD:
         return
     order, scope = found
     fields = {

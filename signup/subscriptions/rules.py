@@ -17,6 +17,10 @@ UNDO_MINUTES = 30
 LEAVING_REASONS = ("too-many", "not-relevant", "not-asked-for", "other-way", "other")
 # Further openings of one link are only counted: the log must not be a place to fill up.
 OPENINGS_TOLD = 50
+# A count that is forgotten begins anew, so it outlives its link: this long after the last opening.
+DEAD_LINKS_COUNTED = timedelta(days=30)
+# Links to leave by end only with the subscription.
+LASTING_LINKS_COUNTED = timedelta(days=400)
 
 # Why a mail waits that nobody else keeps back.
 UNDER_ATTACK = "form under attack"

@@ -5,16 +5,19 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from signup.core.db import reading
+from signup.core.db import reading, transaction
 from signup.core.values import utc_now
 from signup.eventlog.kinds import EventType, FieldClass
-from signup.eventlog.models import Disclosure, Event, Publication
+from signup.eventlog.models import Disclosure, Event, LinkHits, Publication
 from signup.mail.models import Message
 from signup.privacy import retention
+from signup.subscriptions import answers
 from signup.subscriptions.models import Confirmation, Submission, Subscription
+from signup.subscriptions.rules import OPENINGS_TOLD
 from signup.subscriptions.states import ConfirmationState, Status
 from tests.conftest import Clock, elsewhere
 from tests.support import log
+from tests.support.pages import ident_of
 
 
 @pytest.fixture
@@ -149,3 +152,35 @@ def test_a_contact_known_for_another_reason_stays_when_a_request_runs_out(sign_u
     counts = retention.run_now(clock)
     assert (counts["expired"], counts["erased"]) == (1, 0)
     assert log.subscription(person.contact_id).status is Status.EXPIRED
+
+
+def test_counts_of_opened_links_are_gone_when_their_time_is_over(client, sign_up):
+    clock = Clock(utc_now())
+    person = sign_up("anna@beispiel.de", at=clock())
+    for path in (person.confirm_path, person.unsubscribe_path):
+        assert client.get(path).status_code == 200
+    assert log.count(LinkHits) == 2
+    clock.forward(days=8)
+    assert retention.run_now(clock)["openings"] == 0
+    clock.forward(days=30)
+    with reading() as session:
+        assert retention.preview(session, now=clock())["openings"] == 1
+    assert retention.run_now(clock)["openings"] == 1
+    clock.forward(days=370)
+    assert retention.run_now(clock)["openings"] == 1
+    assert log.count(LinkHits) == 0
+
+
+def test_a_dead_link_that_is_opened_on_and_on_is_never_told_anew(sign_up, clock):
+    person = sign_up("anna@beispiel.de", at=clock())
+    ident = ident_of(person.confirm_path)
+    for _ in range(12):
+        clock.forward(days=20)
+        retention.run_now(clock)
+        with transaction() as session:
+            for _again in range(6):
+                seen = {"method": "GET", "client": elsewhere(1), "now": clock()}
+                answers.note_opening(session, ident, "confirm", **seen)
+    with reading() as session:
+        kinds = list(session.scalars(select(Event.kind)))
+    assert kinds.count(EventType.LINK_OPENED) == OPENINGS_TOLD
