@@ -246,4 +246,5 @@ def _missing(old: Any, new: Any, where: str = "") -> list[str]:
         return [
             line for number, (one, other) in enumerate(pairs) for line in _missing(one, other, f"{where}[{number}]")
         ]
-    return [] if old == new else [f"{where}: {old!r} became {new!r}"]
+    # Nothing was said there, such as the place in a log that was not sealed yet.
+    return [] if old is None or old == new else [f"{where}: {old!r} became {new!r}"]
