@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import segno
 from flask import render_template
 from flask_babel import force_locale
+from flask_babel import gettext as _
 from werkzeug.datastructures import MultiDict
 
 from signup.core.errors import NotFound
@@ -159,9 +160,12 @@ def frame_policy(view: FormView) -> str:
 
 
 def _scripted(view: FormView) -> dict[str, str]:
-    """What the script reads of a form: its name, and which names of the page's address it may take along."""
+    """What the script reads of a form: its name, which names of the page's address it may take along, and what to do
+    after the sign-up where that is not the usual."""
     taken = " ".join(view.definition["attribution"])
-    return {"data-doi": view.slug, **({"data-doi-take": taken} if taken else {})}
+    steps = [_("Open the mail with the code."), _("Open the page in it, on any device."), _("Type the code there.")]
+    more = {"data-doi-take": taken, "data-doi-steps": "|".join(steps) if view.strict else ""}
+    return {"data-doi": view.slug, **{name: value for name, value in more.items() if value}}
 
 
 def _accent(view: FormView) -> str | None:

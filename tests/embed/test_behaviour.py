@@ -16,7 +16,7 @@ from signup.core.db import database, reading, transaction
 from signup.core.values import utc_now
 from signup.forms import actions as forms
 from signup.forms import views
-from signup.forms.models import Form
+from signup.forms.models import Form, FormVersion
 from signup.purposes.colours import theme
 from signup.purposes.models import Controller
 from tests.embed.conftest import Stage
@@ -237,11 +237,14 @@ def test_the_dialog_closes_by_escape_and_returns_the_focus_when_opened_by_keyboa
     with stage.visit() as page:
         page.goto(stage.embedded("popup"))
         opener = page.get_by_role("button", name="Neues aus der Werkstatt: Anmelden")
+        said: list[str] = []
+        page.on("console", lambda line: said.append(line.text))
         opener.focus()
         page.keyboard.press("Space")
         dialog = page.get_by_role("dialog", name="Neues aus der Werkstatt")
         expect(dialog).to_be_visible()
         assert page.evaluate("document.activeElement.closest('dialog') !== null")
+        assert said == []
         fill(dialog)
         page.keyboard.press("Escape")
         expect(dialog).to_be_hidden()
@@ -251,6 +254,23 @@ def test_the_dialog_closes_by_escape_and_returns_the_focus_when_opened_by_keyboa
         dialog.get_by_role("button", name="Schließen").click()
         expect(dialog).to_be_hidden()
         assert page.url.startswith(stage.host.url)
+
+
+@pytest.mark.parametrize("kind", ["script", "element", "iframe"])
+def test_the_steps_speak_of_the_code_when_only_the_code_confirms(stage: Stage, kind: str) -> None:
+    with transaction() as session:
+        made = forms.in_force(session, "demo-de")
+        words = {**made.definition, "strict": True}
+        session.execute(update(FormVersion).where(FormVersion.id == made.version_id).values(definition=words))
+    with stage.visit() as page:
+        page.goto(stage.embedded(kind))
+        here = page.frame_locator("iframe") if kind == "iframe" else page
+        if kind == "iframe":
+            page.locator("iframe").scroll_into_view_if_needed()
+        fill(here)
+        send(here)
+        steps = ["Die Mail mit dem Code öffnen.", "Die Seite darin öffnen, auf einem beliebigen Gerät."]
+        expect(here.locator(".doi-done li")).to_have_text([*steps, "Den Code dort eintippen."])
 
 
 @pytest.mark.req("F9")

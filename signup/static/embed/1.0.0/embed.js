@@ -17,7 +17,7 @@ const WORDS = {
     go: "Auf der Anmeldeseite weitermachen",
     badge: "Noch nicht fertig",
     title: "Bitte das Postfach öffnen",
-    steps: ["Die Mail mit dem Link öffnen.", "Den Link öffnen, auf einem beliebigen Gerät.", "Dort den einen Knopf drücken."],
+    steps: "Die Mail mit dem Link öffnen.|Den Link öffnen, auf einem beliebigen Gerät.|Dort den einen Knopf drücken.",
     spam: "Keine Mail nach einer Minute? Bitte auch im Spam-Ordner nachsehen.",
     back: "Adresse vertippt? Zurück zum Formular",
     proving: "Sicherheitsprüfung läuft …",
@@ -32,7 +32,7 @@ const WORDS = {
     go: "Continue on the sign-up page",
     badge: "Not finished yet",
     title: "Please open your mailbox",
-    steps: ["Open the mail with the link.", "Open the link, on any device.", "Press the one button there."],
+    steps: "Open the mail with the link.|Open the link, on any device.|Press the one button there.",
     spam: "No mail after a minute? Please look in the spam folder too.",
     back: "Mistyped? Back to the form",
     proving: "Security check in progress …",
@@ -220,8 +220,8 @@ class Embedded {
     const seen = () => {
       observer.disconnect();
       fire(this.form, "view", { form: this.slug });
-      const options = { method: "POST", mode: "no-cors", credentials: "omit", referrerPolicy: "no-referrer", keepalive: true };
-      fetch(`${HOME}/f/${this.slug}/view`, options).catch(() => {});
+      const how = { method: "POST", mode: "no-cors", credentials: "omit", referrerPolicy: "no-referrer", keepalive: true };
+      fetch(`${HOME}/f/${this.slug}/view`, how).catch(() => {});
     };
     observer.observe(this.form);
   }
@@ -259,8 +259,9 @@ class Embedded {
 
   async send(event) {
     const body = new URLSearchParams(new FormData(this.form, event.submitter));
-    const options = { method: "POST", body, headers: { Accept: "application/json" }, credentials: "omit" };
-    const answer = await fetch(this.url, { ...options, signal: this.sending.signal });
+    const { signal } = this.sending;
+    const how = { method: "POST", body, headers: { Accept: "application/json" }, credentials: "omit", signal };
+    const answer = await fetch(this.url, how);
     return [answer, await answer.json().catch(() => ({}))];
   }
 
@@ -346,7 +347,7 @@ class Embedded {
       { class: "doi-done", role: "status", tabindex: "-1" },
       make("span", { class: "doi-badge" }, text.badge),
       make(title?.localName || "p", { class: "doi-title" }, text.title),
-      make("ol", {}, ...text.steps.map((step) => make("li", {}, step))),
+      make("ol", {}, ...(this.form.dataset.doiSteps || text.steps).split("|").map((step) => make("li", {}, step))),
       make("p", { class: "doi-note" }, text.spam),
       back,
     );
@@ -420,8 +421,10 @@ function popup(opener) {
     if (!dialog) {
       style(document);
       // The dialog takes the focus, so that its name is read before its fields.
-      dialog = make("dialog", { class: "doi-dialog", autofocus: "" });
+      dialog = make("dialog", { class: "doi-dialog" });
       document.body.append(dialog);
+      // Only now: a page that loads its focus elsewhere would complain.
+      dialog.autofocus = true;
       try {
         const found = await place(opener.dataset.doiPopup, dialog);
         const close = make("button", { type: "button", class: "doi-close", "aria-label": words(found).close }, "×");
