@@ -86,6 +86,7 @@ BLUEPRINTS = (
     eventlog_api.blueprint,
     evidence_api.blueprint,
     evidence_public.blueprint,
+    evidence_public.receipts,
     transfer_api.blueprint,
     webhooks_api.blueprint,
     intake_api.blueprint,

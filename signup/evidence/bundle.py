@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from sqlalchemy import select
 
 from signup.contacts import actions as contacts
+from signup.contacts.actions import ContactView
 from signup.core.db import Session
 from signup.core.values import Actor, ClientInfo, rfc3339
 from signup.eventlog import history
@@ -20,6 +21,7 @@ from signup.eventlog.history import Fact
 from signup.eventlog.kinds import EventType
 from signup.eventlog.record import Subject, canonical, client_fields, record
 from signup.evidence import mails, statement
+from signup.evidence.mails import Shown
 from signup.evidence.seals import Previous, Seals
 from signup.forms.models import FormVersion
 
@@ -69,18 +71,36 @@ def of_contact(session: Session, controller_id: str, contact_id: str, *, now: da
     view = contacts.get(session, controller_id, contact_id)
     key = contacts.open_key(session, contact_id)
     facts = history.of_contact(session, controller_id, Subject(contact_id, key), limit=MAX_FACTS + 1)
-    shown = facts[:MAX_FACTS]
     letters = list(mails.asked(session, controller_id, contact_id, key, now=now))
-    blobs = [*_forms(session, controller_id, shown), *(item.content for item in letters if item.content is not None)]
+    shown = facts[:MAX_FACTS]
+    return of_facts(session, controller_id, view, shown, letters, complete=len(facts) <= MAX_FACTS, now=now)
+
+
+def of_facts(
+    session: Session,
+    controller_id: str,
+    view: ContactView,
+    facts: Sequence[Fact],
+    letters: Sequence[Shown],
+    *,
+    complete: bool,
+    now: datetime,
+) -> Bundle:
+    """What proves these facts about a person.
+
+    Args:
+        complete: whether they are all that there are.
+    """
+    blobs = [*_forms(session, controller_id, facts), *(item.content for item in letters if item.content is not None)]
     seals = Seals(session)
     return Bundle(
         v=FORMAT,
         made_at=rfc3339(now),
-        record=statement.of_contact(session, controller_id, view, shown),
-        events=[_event(fact, seals) for fact in shown],
+        record=statement.of_contact(session, controller_id, view, facts),
+        events=[_event(fact, seals) for fact in facts],
         blobs={hashlib.sha256(content).hexdigest(): b64encode(content).decode() for content in blobs},
         left_out=[LeftOut(item.sha256, item.why, item.content_sha256) for item in letters if item.why],
-        complete=len(facts) <= MAX_FACTS,
+        complete=complete,
     )
 
 

@@ -99,6 +99,7 @@ def _confirm_page(ident: bytes, *, young: bool = False) -> Response:
         "action": request.path,
         "may_resend": link in RESENDABLE and question.email is not None and not question.view.closed,
         "young": young and link not in GONE,
+        "receipt_url": f"{request.path}/receipt" if shown.has_receipt(question, now=now) else None,
     }
     status = 410 if link in GONE else 422 if young else 200
     return page("subscriptions/confirm.html", status, onward=question.view.after_confirm, **values)

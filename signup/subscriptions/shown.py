@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from signup.core.db import Session
@@ -13,6 +14,11 @@ from signup.subscriptions.rules import Link
 def onward(asked: Question) -> str | None:
     """Where its form leads somebody who has just confirmed."""
     return asked.view.after_confirm if asked.link is Link.CONFIRMED else None
+
+
+def has_receipt(asked: Question, *, now: datetime) -> bool:
+    """Whether its link leads to a receipt too: once it is confirmed, until it would have run out."""
+    return asked.link is Link.CONFIRMED and now < asked.confirmation.expires_at
 
 
 def question(session: Session, asked: Question) -> dict[str, Any]:
@@ -37,6 +43,7 @@ def question(session: Session, asked: Question) -> dict[str, Any]:
         "preferences_url": preferences,
         "leads_on": asked.view.after_confirm is not None,
         "onward_url": onward(asked),
+        "receipt_url": None,
         "nonce": None,
         "action": None,
         "not_me_url": None,

@@ -133,6 +133,7 @@ def _confirm(locale: str, state: str, **changes: Any) -> dict[str, Any]:
         "preferences_url": "/preferences/token",
         "leads_on": False,
         "onward_url": "https://www.beispiel.example/danke" if state == "confirmed" else None,
+        "receipt_url": "/confirm/x/receipt" if state == "confirmed" else None,
         "may_resend": state in ("expired", "replaced"),
         "young": False,
         **changes,
@@ -252,6 +253,11 @@ def public_pages(locale: str) -> dict[str, tuple[str, dict[str, Any]]]:
         "form-meant": ("forms/form.html", {**_form(locale, typed, [], None), "meant": "anna@beispiel.example"}),
         "form-fields": ("forms/form.html", _form_with_fields(locale)),
         "closed": ("forms/closed.html", {}),
+        "how": (f"evidence/how.{locale}.html", {"controller": None}),
+        **{
+            f"receipt-{state}": ("evidence/receipt.html", {"state": state, "seconds": 60, "confirm_path": "/confirm/x"})
+            for state in ("waiting", "open", "gone")
+        },
         "pending": ("forms/pending.html", _pending(None)),
         "pending-wait": ("forms/pending.html", _pending(WHEN, code=False)),
         "pending-wrong": ("forms/pending.html", _pending(WHEN, wrong=True, tries_left=4)),

@@ -49,6 +49,8 @@ PUBLIC: dict[str, str] = {
     "brand.theme": "a colour as a style sheet, for any colour",
     "brand.logo": "the picture on a controller's public pages",
     "evidence_public.show_anchors": "what everybody needs who checks a proof",
+    "evidence_public.explain": "a page about nobody",
+    "receipts.show_receipt": "a mailed token; shows what its owner said",
     "intake.notice": "a provider's signature or token",
     "reports.health": "says only that the process is up",
     "reports.ready": "says only whether the service can serve",
