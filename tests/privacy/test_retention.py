@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from flask_migrate import downgrade, upgrade
 from sqlalchemy import select
 
 from signup.core.db import reading, transaction
@@ -184,3 +185,16 @@ def test_a_dead_link_that_is_opened_on_and_on_is_never_told_anew(sign_up, clock)
     with reading() as session:
         kinds = list(session.scalars(select(Event.kind)))
     assert kinds.count(EventType.LINK_OPENED) == OPENINGS_TOLD
+
+
+def test_counts_of_an_older_release_have_an_end_too_when_migrated(app, client, sign_up):
+    clock = Clock(utc_now())
+    assert client.get(sign_up("anna@beispiel.de", at=clock()).confirm_path).status_code == 200
+    downgrade(revision="0024")
+    upgrade()
+    assert log.count(LinkHits) == 1
+    with reading() as session:
+        until = session.scalars(select(LinkHits.expires_at)).one()
+    assert timedelta(days=399) < until - clock() < timedelta(days=401)
+    clock.forward(days=401)
+    assert retention.run_now(clock)["openings"] == 1
