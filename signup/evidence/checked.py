@@ -50,7 +50,9 @@ class Checker:
     def __init__(self, anchors: Anchors, tsa: TsaConfig | None) -> None:
         self._anchors = anchors
         self._tsa = tsa
+        # Many events stand under one checkpoint.
         self._stamp = lru_cache(maxsize=None)(self._stamped_at)
+        self._head = lru_cache(maxsize=None)(self._signed_head)
 
     def place(self, event: SealedEvent) -> Place | None:
         """Where the event stands in the log; None while it waits for its place.
@@ -74,7 +76,7 @@ class Checker:
         root = base64.b64encode(head.root).decode()
         return Place(index, head.size, head.origin, root, vkey, stamped_at, after, event.tsr is not None)
 
-    def _head(self, note: str) -> tuple[notes.Head, str]:
+    def _signed_head(self, note: str) -> tuple[notes.Head, str]:
         for key in self._anchors.keys:
             try:
                 head = notes.head_of(note, verifier_of(key.vkey))
