@@ -17,6 +17,7 @@ from signup.core.evidence import TsaConfig
 from signup.eventlog import merkle, notes, tokens
 from signup.evidence.anchors import Anchors
 from signup.evidence.bundle import Bundle, SealedEvent
+from signup.evidence.seals import Previous
 
 VKEY_PARTS = 3
 
@@ -70,11 +71,18 @@ class Checker:
         leaf = merkle.leaf_hash(event.leaf.encode())
         if root_above(leaf, index, head.size, path) != head.root:
             raise NotProven("its path does not lead to the root that was signed")
-        before = event.previous
-        after = self._stamp(before.note, before.tsr) if before else None
+        after = self._after(event.previous, index, head) if event.previous else None
         stamped_at = self._stamp(note, event.tsr)
         root = base64.b64encode(head.root).decode()
         return Place(index, head.size, head.origin, root, vkey, stamped_at, after, event.tsr is not None)
+
+    def _after(self, before: Previous, index: int, head: notes.Head) -> datetime | None:
+        """When the checkpoint before was stamped, of which the event's own only adds to what it holds."""
+        old, _ = self._head(before.note)
+        path = [base64.b64decode(item) for item in before.consistency]
+        if old.size > index or roots_above(old, head.size, path) != (old.root, head.root):
+            raise NotProven("its checkpoint does not go on from the one before")
+        return self._stamp(before.note, before.tsr)
 
     def _signed_head(self, note: str) -> tuple[notes.Head, str]:
         for key in self._anchors.keys:
@@ -131,6 +139,32 @@ def root_above(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> byt
             found = merkle.node_hash(found, step)
         place, last = place >> 1, last >> 1
     return found if last == 0 else None
+
+
+def roots_above(old: notes.Head, size: int, path: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+    """Both roots that a consistency path leads to; None when its length cannot be right.
+
+    Rule: RFC 9162 2.1.4.2.
+    """
+    # A size that is a power of two is one node, whose hash is not in the path.
+    steps = [old.root, *path] if old.size & (old.size - 1) == 0 else list(path)
+    if not (0 < old.size < size and path):
+        return None
+    place, last = old.size - 1, size - 1
+    while place % 2:
+        place, last = place >> 1, last >> 1
+    first = second = steps[0]
+    for step in steps[1:]:
+        if last == 0:
+            return None
+        if place % 2 or place == last:
+            first, second = merkle.node_hash(step, first), merkle.node_hash(step, second)
+            while place % 2 == 0 and place:
+                place, last = place >> 1, last >> 1
+        else:
+            second = merkle.node_hash(second, step)
+        place, last = place >> 1, last >> 1
+    return (first, second) if last == 0 else None
 
 
 def _check_disclosures(event: SealedEvent) -> None:
