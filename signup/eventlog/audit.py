@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from signup.core.db import Session, database, hold_still, reading, transaction
-from signup.eventlog import growing, heads, health, notes, sealing, tokens
+from signup.eventlog import heads, health, notes, paths, sealing, tokens
 from signup.eventlog.growing import Growing, Tile
 from signup.eventlog.health import Part
 from signup.eventlog.leaves import KeysOf, Leaf, Told, Wrong, leaves
@@ -174,7 +174,7 @@ class _Walk:
         except (TreeDamaged, NoteInvalid, LogDamaged):
             return f"{event} and {tile} differ"
         for held, wrong in ((kept, event), (leaf.hash, tile)):
-            if growing.root_by_path(held, leaf.index, self.report.size, path) == root:
+            if paths.inclusion_root(held, leaf.index, self.report.size, path) == root:
                 return f"{wrong} is not what was sealed"
         return f"{tile} is not what was sealed, or {event} and others are not"
 

@@ -82,20 +82,3 @@ class Growing:
         while parts:
             root = node_hash(parts.pop(), root)
         return root
-
-
-def root_by_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes:
-    """The root that a leaf hash and its audit path lead to; of no tree of ours if the path is too short or too long.
-
-    Rule: RFC 9162 2.1.3.2.
-    """
-    at, last, root = index, size - 1, leaf
-    for item in path:
-        if at & 1 or at == last:
-            root = node_hash(item, root)
-            while at and not at & 1:
-                at, last = at >> 1, last >> 1
-        else:
-            root = node_hash(root, item)
-        at, last = at >> 1, last >> 1
-    return root

@@ -8,13 +8,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
 from signup.core.evidence import TsaConfig
-from signup.eventlog import merkle, notes, tokens
+from signup.eventlog import merkle, notes, paths, tokens
 from signup.evidence.anchors import Anchors
 from signup.evidence.bundle import Bundle, SealedEvent
 from signup.evidence.seals import Previous
@@ -69,7 +68,7 @@ class Checker:
         index, path, note = _parts(event.tlog_proof)
         head, vkey = self._head(note)
         leaf = merkle.leaf_hash(event.leaf.encode())
-        if root_above(leaf, index, head.size, path) != head.root:
+        if paths.inclusion_root(leaf, index, head.size, path) != head.root:
             raise NotProven("its path does not lead to the root that was signed")
         after = self._after(event.previous, index, head) if event.previous else None
         stamped_at = self._stamp(note, event.tsr)
@@ -80,7 +79,7 @@ class Checker:
         """When the checkpoint before was stamped, of which the event's own only adds to what it holds."""
         old, _ = self._head(before.note)
         path = [base64.b64decode(item) for item in before.consistency]
-        if old.size > index or roots_above(old, head.size, path) != (old.root, head.root):
+        if old.size > index or paths.consistency_roots(old.root, old.size, head.size, path) != (old.root, head.root):
             raise NotProven("its checkpoint does not go on from the one before")
         return self._stamp(before.note, before.tsr)
 
@@ -118,53 +117,6 @@ def verifier_of(vkey: str) -> notes.Verifier:
     """The key that a line `name+id+key` stands for."""
     name, _, packed = vkey.split("+", VKEY_PARTS - 1)
     return notes.Verifier(name, base64.b64decode(packed)[1:])
-
-
-def root_above(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
-    """The root that an inclusion path leads to; None when its length cannot be right.
-
-    Rule: RFC 9162 2.1.3.2.
-    """
-    if index >= size:
-        return None
-    place, last, found = index, size - 1, leaf
-    for step in path:
-        if last == 0:
-            return None
-        if place % 2 or place == last:
-            found = merkle.node_hash(step, found)
-            while place % 2 == 0 and place:
-                place, last = place >> 1, last >> 1
-        else:
-            found = merkle.node_hash(found, step)
-        place, last = place >> 1, last >> 1
-    return found if last == 0 else None
-
-
-def roots_above(old: notes.Head, size: int, path: Sequence[bytes]) -> tuple[bytes, bytes] | None:
-    """Both roots that a consistency path leads to; None when its length cannot be right.
-
-    Rule: RFC 9162 2.1.4.2.
-    """
-    # A size that is a power of two is one node, whose hash is not in the path.
-    steps = [old.root, *path] if old.size & (old.size - 1) == 0 else list(path)
-    if not (0 < old.size < size and path):
-        return None
-    place, last = old.size - 1, size - 1
-    while place % 2:
-        place, last = place >> 1, last >> 1
-    first = second = steps[0]
-    for step in steps[1:]:
-        if last == 0:
-            return None
-        if place % 2 or place == last:
-            first, second = merkle.node_hash(step, first), merkle.node_hash(step, second)
-            while place % 2 == 0 and place:
-                place, last = place >> 1, last >> 1
-        else:
-            second = merkle.node_hash(second, step)
-        place, last = place >> 1, last >> 1
-    return (first, second) if last == 0 else None
 
 
 def _check_disclosures(event: SealedEvent) -> None:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from signup.eventlog import growing, merkle
+from signup.eventlog import merkle
 from signup.eventlog.growing import Growing
 
 
@@ -41,12 +41,3 @@ def test_a_walk_goes_on_from_any_size_when_its_tiles_are_kept(kept: merkle.Tree,
     for item in hashes(66_000)[size : size + 300]:
         walked.append(item)
     assert walked.root() == kept.root(walked.size)
-
-
-def test_a_path_leads_to_the_root_from_its_own_leaf_alone(kept: merkle.Tree) -> None:
-    every = hashes(700)
-    for size in (1, 2, 3, 7, 255, 256, 257, 700):
-        for index in {0, size // 2, size - 1}:
-            path = kept.inclusion(index, size)
-            assert growing.root_by_path(every[index], index, size, path) == kept.root(size)
-            assert growing.root_by_path(every[index][::-1], index, size, path) != kept.root(size)

@@ -23,8 +23,8 @@ from flask.testing import FlaskClient
 
 from signup.core.db import reading, transaction
 from signup.core.values import OPERATOR, ClientInfo
-from signup.eventlog import merkle, notes, stamping
-from signup.evidence import checked, files, pdf
+from signup.eventlog import stamping
+from signup.evidence import files, pdf
 from signup.evidence.paper import Sheet
 from signup.evidence.words import FOLDER, SHOWN, Words
 from tests.conftest import Clock, SignedUp
@@ -389,18 +389,3 @@ def test_a_late_entry_is_never_called_sealed_at_its_grant(
     assert squeezed("Nachträglich eingetragen: Versiegelt ist der Eintrag, nicht die Erteilung.") in said
     assert squeezed("Erteilt laut Eintrag 6. Mai 2024, 12:00:00 MESZ") in said
     assert squeezed("Dass eine Einwilligung zu der Zeit erteilt wurde, die ein nachträglicher Eintrag nennt.") in said
-
-
-def test_paths_between_checkpoints_hold_for_every_size_and_for_no_other() -> None:
-    leaves = [merkle.leaf_hash(bytes([number])) for number in range(40)]
-    whole = merkle.Tree(lambda _level, _number: b"".join(leaves), len(leaves))
-    for new in range(2, 41):
-        for old in range(1, new):
-            head = notes.Head("log", old, whole.root(old))
-            path = whole.consistency(old, new)
-            assert checked.roots_above(head, new, path) == (whole.root(old), whole.root(new)), (old, new)
-            assert checked.roots_above(head, new, path[:-1]) != (whole.root(old), whole.root(new)), (old, new)
-        for index in range(new):
-            path = whole.inclusion(index, new)
-            assert checked.root_above(leaves[index], index, new, path) == whole.root(new)
-            assert checked.root_above(leaves[index - 1], index, new, path) != whole.root(new)
