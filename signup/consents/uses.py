@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -15,14 +15,12 @@ from signup.consents.models import Consent, ConsentState, ContactUse
 from signup.contacts import actions as contacts
 from signup.core.db import Session
 from signup.core.errors import Invalid, NotFound
-from signup.core.values import Actor, made_at, rfc3339
+from signup.core.values import Actor, has_happened, made_at, rfc3339
 from signup.eventlog.kinds import EventType
 from signup.eventlog.models import Event
 from signup.eventlog.record import Subject, record
 from signup.purposes.models import LegalBasis
 
-# Clocks of programs differ by so much; a use further ahead has not happened.
-AHEAD = timedelta(minutes=5)
 CHANNELS = ("email", "phone", "sms", "post")
 
 
@@ -137,8 +135,12 @@ def _note(
 
 
 def _check(use: Use, *, now: datetime) -> None:
-    if use.used_at > now + AHEAD:
-        error = {"field": "used_at", "code": "ahead", "message": "A use is told once it has happened."}
+    if not has_happened(use.used_at, now):
+        error = {
+            "field": "used_at",
+            "code": "range",
+            "message": "Tell a use once it has happened; none is before 1970.",
+        }
         raise Invalid(error["message"], errors=[error])
 
 

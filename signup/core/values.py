@@ -38,6 +38,16 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
+# A clock of somebody else may be this far ahead of ours.
+AHEAD = timedelta(minutes=5)
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def has_happened(moment: datetime, now: datetime) -> bool:
+    """Whether a program may say that something was at `moment`: not ahead, and not before there were such programs."""
+    return LONG_AGO <= moment <= now + AHEAD
+
+
 _id_lock = threading.Lock()
 _last_id = 0
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
-from signup.core.values import EmailAddress, rfc3339
+from signup.core.values import EmailAddress, has_happened, rfc3339
 from signup.web.api import Line, field_invalid
 
 Email = Annotated[
@@ -23,8 +23,6 @@ Basis = Annotated[
 
 
 CollectedAt = Annotated[datetime, Meta(tz=True)]
-# Clocks of programs differ by so much.
-AHEAD = timedelta(minutes=5)
 
 
 class Origin(Struct, forbid_unknown_fields=True):
@@ -51,8 +49,8 @@ def as_dict(origin: Origin, *, now: datetime) -> dict[str, Any]:
     Raises:
         Invalid: it lies ahead.
     """
-    if origin.collected_at is not None and origin.collected_at > now + AHEAD:
-        raise field_invalid("origin.collected_at", "ahead", "What came about later cannot be told yet.")
+    if origin.collected_at is not None and not has_happened(origin.collected_at, now):
+        raise field_invalid("origin.collected_at", "range", "Tell when it came about: not ahead, and not before 1970.")
     plain: dict[str, Any] = msgspec.to_builtins(origin)
     if origin.collected_at is None:
         del plain["collected_at"]

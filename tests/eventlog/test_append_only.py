@@ -25,6 +25,8 @@ ALLOWED = {
     ("signup.eventlog.record", "record", "put", "Event"): "the fact is written",
     ("signup.eventlog.record", "_disclose", "put", "Disclosure"): "with its fields",
     ("signup.eventlog.record", "redact", "delete", "Disclosure"): "fields go by class, the leaf stays",
+    ("signup.eventlog.record", "strip", "change", "Disclosure"): "fields go by name, the leaf stays",
+    ("signup.eventlog.record", "strip", "remove", "Disclosure"): "the last of them goes with its row",
     ("signup.eventlog.record", "forget_person", "delete", "Disclosure"): "fields about a person go",
     ("signup.eventlog.record", "forget_person", "update", "Event"): "whom it was about goes",
     ("signup.eventlog.sealing", "seal", "change", "Event"): "it gets its place, once",

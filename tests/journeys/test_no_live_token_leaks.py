@@ -22,6 +22,7 @@ from tests.support.waiting import wait_for
 ADDRESS = "anna@beispiel.example"
 BASE64_RUN = re.compile(rb"[A-Za-z0-9+/_-]{20,}")
 # Bodies of calls that need one. A new operation gets its line here, or the test says which one is missing.
+USE = {"campaign": "spring", "sender": "crm", "channel": "email"}
 BODIES = {
     "/api/v1/contacts": {
         "email": "neu@beispiel.example",
@@ -36,6 +37,8 @@ BODIES = {
         "legal_basis": "gdpr-6-1-a",
     },
     "/api/v1/webhook-endpoints/<endpoint_id>": {"state": "active"},
+    "/api/v1/contacts/<contact_id>/uses": USE,
+    "/api/v1/consents/<consent_id>/uses": USE,
 }
 
 
@@ -103,6 +106,7 @@ def _ids() -> dict[str, str]:
         "endpoint_id": str(found["endpoint"][0][0]),
         "delivery_id": str(found["delivery"][0][0]),
         "slug": "demo-de",
+        "consent_id": str(found["consent"][0][0]),
     }
 
 
